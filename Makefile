@@ -1,0 +1,47 @@
+# Needs only make and Python 3.11 or newer. Every target sets up what it uses.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/ready
+CODE := $(wildcard src tests examples benchmarks scripts)
+TYPED := $(wildcard src examples scripts)
+
+.PHONY: help setup demo test check format bench clean
+.DEFAULT_GOAL := help
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: $(READY) ## make .venv with everything a developer needs
+
+demo: $(READY) ## run the main job: an agent is killed in the middle of a call and resumes
+	$(BIN)/python examples/demo.py
+
+test: $(READY) ## run the tests; make test PYTEST_ARGS='-k journal -x' passes arguments on
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+check: $(READY) ## format, lint, types, architecture, public names, budgets
+	$(BIN)/ruff format --check $(CODE)
+	$(BIN)/ruff check $(CODE)
+	$(BIN)/mypy $(TYPED)
+	$(BIN)/python -m pytest -q tests/gates
+
+format: $(READY) ## rewrite the code the way `make check` wants it
+	$(BIN)/ruff check --fix-only $(CODE)
+	$(BIN)/ruff format $(CODE)
+
+bench: $(READY) ## measure speed and memory; prints a table and JSON
+	$(BIN)/python -m benchmarks
+
+clean: ## remove .venv and every cache
+	rm -rf $(VENV) build dist .coverage .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(READY): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Holdfast needs Python 3.11 or newer, and $(PYTHON) is " + sys.version.split()[0] + ": try make PYTHON=/path/to/python3.11")'
+	@echo "Setting up $(VENV): once, about half a minute ..."
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+	@echo "Ready: $(VENV)"

@@ -1,0 +1,40 @@
+"""What every test shares: one event loop backend, and the recorded material next to the repository."""
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# The machines that run these tests are shared; a deadline would only measure the neighbours.
+settings.register_profile("holdfast", deadline=None)
+settings.load_profile("holdfast")
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    """Holdfast runs on asyncio and nothing else."""
+    return "asyncio"
+
+
+def shared_fixtures() -> Path:
+    """The folder of third-party recordings: `$HOLDFAST_FIXTURES`, or `../shared/fixtures` beside the checkout.
+
+    May be called while tests are collected (to parametrise over files) or inside a test. Without the folder
+    the caller is skipped with the reason; with `CI=true` it fails: a green build has read every recording.
+    """
+    place = os.environ.get("HOLDFAST_FIXTURES")
+    path = Path(place) if place else ROOT.parent / "shared" / "fixtures"
+    if path.is_dir():
+        return path
+    reason = f"no recordings at {path}: put them there or set HOLDFAST_FIXTURES"
+    if os.environ.get("CI") == "true":
+        pytest.fail(reason, pytrace=False)
+    pytest.skip(reason, allow_module_level=True)
+
+
+@pytest.fixture(name="shared_fixtures")
+def _shared_fixtures() -> Path:
+    return shared_fixtures()

@@ -1,0 +1,396 @@
+"""Facts and signals: the one contract the whole system hangs on.
+
+A *fact* is something that happened, in the past tense. Wrapped in its envelope it is an `Event`, and the only
+way to make one is `Journal.record`. A session's events are numbered 1..n without gaps and never change; a changed
+meaning is a new kind. Unknown fields are ignored on read, unknown kinds are kept as `UnknownFact`.
+
+A *signal* is live only: never stored, never numbered, dropped for a reader too slow to keep up, who is told so
+with `Lagged` and can repair from the log.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, ClassVar, Literal
+
+import msgspec
+from msgspec import Struct
+
+from holdfast.errors import DriverErrorKind, NotEncodable, StoreCorrupt
+from holdfast.messages import BlobRef, Message, StopReason, ToolResult, Usage
+
+Effect = Literal["pure", "idempotent", "reconcile", "once"]
+"""What a tool's author promises about running a call twice; see `holdfast.tool`."""
+
+TurnStop = Literal[
+    "end_turn", "max_tokens", "refusal", "max_iterations", "deadline", "interrupted", "error", "cancelled"
+]
+"""Why a turn ended. The first five complete it, `interrupted` and `error` fail it."""
+
+
+class Fact(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+    """Something that happened; `kind` is the event's `type`."""
+
+    kind: ClassVar[str] = ""
+
+
+class Failure(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+    """What went wrong, for a person (`message`) and for code (`code`). `detail` is for operators only."""
+
+    code: str
+    message: str
+    detail: str = ""
+
+
+class SessionCreated(Fact, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+    """A session began. `layers` is the digest of the blob holding its portable configuration."""
+
+    kind: ClassVar[str] = "session.created"
+    harness: str = ""
+    agent: str = ""
+    layers: str = ""
+    title: str = ""
+    metadata: dict[str, str] = {}
+
+
+class SessionUpdated(Fact, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+    """The title or metadata changed; unset fields stay as they were."""
+
+    kind: ClassVar[str] = "session.updated"
+    title: str | None = None
+    metadata: dict[str, str] | None = None
+
+
+class InputMessage(Fact, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+    """An input was accepted, and with it the turn that will answer it."""
+
+    kind: ClassVar[str] = "input.message"
+    message: Message
+    turn_id: str
+    key: str = ""
+    """The caller's idempotency key."""
+
+
+class TurnStarted(Fact, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+    """A turn began under a frozen manifest."""
+
+    kind: ClassVar[str] = "turn.started"
+    inputs: tuple[str, ...]
+    """Ids of the input messages it answers."""
+    manifest: str
+    deadline: datetime | None = None
+
+
+class TurnCompleted(Fact, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+    """The turn came to rest by itself or at a limit."""
+
+    kind: ClassVar[str] = "turn.completed"
+    stop: TurnStop
+    iterations: int
+    usage: Usage = Usage()
+
+
+class TurnFailed(Fact, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+    """The turn ended on a failure."""
+
+    kind: ClassVar[str] = "turn.failed"
+    stop: TurnStop
+    iterations: int
+    error: Failure
+    usage: Usage = Usage()
+
+
+class TurnCancelled(Fact, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+    """Somebody stopped the turn."""
+
+    kind: ClassVar[str] = "turn.cancelled"
+    iterations: int
+    reason: str = ""
+    usage: Usage = Usage()
+
+
+class OutputMessageCompleted(Fact, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+    """The model answered: its message with any calls, what it cost, and why it stopped."""
+
+    kind: ClassVar[str] = "output.message.completed"
+    message: Message
+    stop: StopReason
+    iteration: int
+    attempt: int = 1
+    model: str = ""
+    response_id: str = ""
+    usage: Usage = Usage()
+    duration_ms: int = 0
+    first_token_ms: int | None = None
+
+
+class ReasonFailed(Fact, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+    """A model call failed. With `retry_at` the same request is due again then; without, the turn is lost."""
+
+    kind: ClassVar[str] = "reason.failed"
+    reason: DriverErrorKind
+    error: Failure
+    iteration: int
+    attempt: int
+    retry_at: datetime | None = None
+
+
+class ToolStarted(Fact, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+    """The claim: this writer (`epoch`) is about to run this call for the `attempt`-th time."""
+
+    kind: ClassVar[str] = "tool.started"
+    call_id: str
+    name: str
+    attempt: int
+    arguments_digest: str
+    effect: Effect
+    epoch: int
+    dispatched: bool = True
+    """False when something must still happen before the tool runs; a cut-off then is harmless."""
+
+
+class ToolCompleted(Fact, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+    """The one recorded outcome of a call."""
+
+    kind: ClassVar[str] = "tool.completed"
+    result: ToolResult
+    attempt: int = 0
+    """0 when the call never ran (unknown tool, invalid arguments, denied)."""
+    duration_ms: int = 0
+
+
+class AskOpened(Fact, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+    """A question that somebody must answer before a call may run."""
+
+    kind: ClassVar[str] = "ask.opened"
+    ask_id: str
+    call_id: str
+    tool: str
+    arguments: str
+    digest: str
+    """Of tool, arguments and reason: an answer binds exactly this."""
+    reason: str = ""
+    owner: str = ""
+    expires_at: datetime | None = None
+
+
+class AskAnswered(Fact, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+    """Somebody answered, once."""
+
+    kind: ClassVar[str] = "ask.answered"
+    ask_id: str
+    verdict: Literal["approved", "denied"]
+    by: str
+    reason: str = ""
+
+
+class AskExpired(Fact, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+    """Nobody answered in time; the call is denied."""
+
+    kind: ClassVar[str] = "ask.expired"
+    ask_id: str
+
+
+class HookDecided(Fact, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+    """A hook or policy changed something (or failed and was passed over): what, and why."""
+
+    kind: ClassVar[str] = "hook.decided"
+    hook: str
+    point: str
+    decision: Literal["deny", "modify", "ask", "interrupt", "pass"]
+    call_id: str = ""
+    reason: str = ""
+    arguments: str | None = None
+    """The changed arguments, where the decision changed them."""
+
+
+class FileWritten(Fact, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+    """A session file has this content from here on: `text` when small, else `blob`."""
+
+    kind: ClassVar[str] = "file.written"
+    path: str
+    size: int
+    digest: str
+    text: str | None = None
+    blob: BlobRef | None = None
+    read_only: bool = False
+    call_id: str = ""
+
+
+class FileDeleted(Fact, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+    """A session file is gone."""
+
+    kind: ClassVar[str] = "file.deleted"
+    path: str
+    call_id: str = ""
+
+
+class UnknownFact(Fact, frozen=True, kw_only=True, omit_defaults=True):
+    """A kind that this version does not know, kept as it was read."""
+
+    data: Any
+
+
+KINDS: dict[str, type[Fact]] = {
+    fact.kind: fact
+    for fact in (
+        SessionCreated,
+        SessionUpdated,
+        InputMessage,
+        TurnStarted,
+        TurnCompleted,
+        TurnFailed,
+        TurnCancelled,
+        OutputMessageCompleted,
+        ReasonFailed,
+        ToolStarted,
+        ToolCompleted,
+        AskOpened,
+        AskAnswered,
+        AskExpired,
+        HookDecided,
+        FileWritten,
+        FileDeleted,
+    )
+}
+"""Every kind of fact, by its event type."""
+
+
+TURN_ENDS: frozenset[str] = frozenset({TurnCompleted.kind, TurnFailed.kind, TurnCancelled.kind})
+"""The event types that end a turn; each turn has exactly one."""
+
+
+class EventContext(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+    """Where an event belongs: its turn, its input, and its place in a trace."""
+
+    turn_id: str = ""
+    input_message_id: str = ""
+    exec_id: str = ""
+    trace_id: str = ""
+    span_id: str = ""
+    parent_span_id: str = ""
+
+
+class Event(Struct, frozen=True, kw_only=True, gc=False):
+    """A fact in its envelope."""
+
+    id: str
+    type: str
+    ts: datetime
+    session_id: str
+    sequence: int
+    context: EventContext
+    data: Fact
+
+
+class _Envelope(Struct, frozen=True, kw_only=True, gc=False):
+    id: str
+    type: str
+    ts: datetime
+    session_id: str
+    sequence: int
+    context: EventContext
+    data: msgspec.Raw
+
+
+_encoder = msgspec.json.Encoder()
+_envelope = msgspec.json.Decoder(_Envelope)
+_facts = {kind: msgspec.json.Decoder(fact) for kind, fact in KINDS.items()}
+
+
+def encode_event(event: Event) -> bytes:
+    """The event as one JSON object. Raises `NotEncodable` for text that is not valid Unicode."""
+    try:
+        return _encoder.encode(_as_read(event) if type(event.data) is UnknownFact else event)
+    except (UnicodeEncodeError, TypeError, ValueError, RecursionError) as error:
+        raise NotEncodable(
+            f"event {event.sequence} ({event.type}) of {event.session_id} cannot be written as JSON: {error}; "
+            "remove lone surrogates and values that JSON does not have"
+        ) from error
+
+
+def _as_read(event: Event) -> _Envelope:
+    """An event of a kind this version does not know, with its data as it was read."""
+    assert isinstance(event.data, UnknownFact)
+    return _Envelope(
+        id=event.id,
+        type=event.type,
+        ts=event.ts,
+        session_id=event.session_id,
+        sequence=event.sequence,
+        context=event.context,
+        data=msgspec.Raw(_encoder.encode(event.data.data)),
+    )
+
+
+def decode_event(body: bytes) -> Event:
+    """The event in this JSON. Raises `StoreCorrupt` when it is not one."""
+    try:
+        raw = _envelope.decode(body)
+        decoder = _facts.get(raw.type)
+        data = decoder.decode(raw.data) if decoder else UnknownFact(data=msgspec.json.decode(raw.data))
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise StoreCorrupt(f"a stored event cannot be read ({error}): {body[:200]!r}") from error
+    return Event(
+        id=raw.id,
+        type=raw.type,
+        ts=raw.ts,
+        session_id=raw.session_id,
+        sequence=raw.sequence,
+        context=raw.context,
+        data=data,
+    )
+
+
+class TextDelta(Struct, frozen=True, kw_only=True, tag="output.message.delta", gc=False):
+    """More words of the message being written."""
+
+    turn_id: str
+    message_id: str
+    text: str
+
+
+class ThinkingDelta(Struct, frozen=True, kw_only=True, tag="reason.thinking.delta", gc=False):
+    """More of the model's reasoning."""
+
+    turn_id: str
+    message_id: str
+    text: str
+
+
+class ArgumentsDelta(Struct, frozen=True, kw_only=True, tag="tool.arguments.delta", gc=False):
+    """More of a call's arguments; `index` is the call's place in the message."""
+
+    turn_id: str
+    message_id: str
+    text: str
+    index: int
+
+
+class ToolProgress(Struct, frozen=True, kw_only=True, tag="tool.progress", gc=False):
+    """A running tool says how far it is."""
+
+    turn_id: str
+    call_id: str
+    name: str
+    message: str
+
+
+class ToolOutput(Struct, frozen=True, kw_only=True, tag="tool.output.delta", gc=False):
+    """More of a running tool's output."""
+
+    turn_id: str
+    call_id: str
+    name: str
+    text: str
+    stream: Literal["stdout", "stderr"] = "stdout"
+
+
+class Lagged(Struct, frozen=True, kw_only=True, tag="lagged", gc=False):
+    """This reader was too slow: `missed` items were dropped for it. Events after `after` can be read from the log."""
+
+    missed: int
+    after: int
+
+
+Signal = TextDelta | ThinkingDelta | ArgumentsDelta | ToolProgress | ToolOutput | Lagged

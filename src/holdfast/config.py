@@ -1,0 +1,179 @@
+"""Configuration layers and the one way they merge.
+
+Layers stand from the root down: each harness of the chain, the agent, the session, the turn. `merge` puts one on
+top of another; every field has exactly one rule, named in `RULES`:
+
+    append        instructions: both texts, trimmed, with a blank line between
+    by key        capabilities, files, MCP servers: the whole entry is replaced where it stood; new ones come last
+    last by name  tools, hooks, policies: appended; of two with one name the later stays
+    narrow        network: what is allowed is intersected, what is blocked united; it never widens
+    topmost       everything else: the highest layer that sets it
+
+Merging is associative: `merge(merge(a, b), c)` equals `merge(a, merge(b, c))`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, fields, replace
+from typing import Any, TypeVar
+
+from msgspec import Struct
+
+from holdfast.capability import Capability, CapabilityRef, SeedFile
+from holdfast.driver import Driver, Settings
+from holdfast.hook import Hook
+from holdfast.network import NetworkAccess, narrow
+from holdfast.policy import Policy
+from holdfast.tool import Tool
+
+T = TypeVar("T")
+
+
+class Limits(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Bounds of a turn. Unset fields take the value of the layer below, at last the default given here."""
+
+    max_iterations: int | None = None
+    """Model calls per turn. Default 100."""
+    turn_timeout: float | None = None
+    """Seconds from the start of a turn to its end, waits included. Default: none."""
+    tool_timeout: float | None = None
+    """Seconds for one call of a tool that sets none itself. Default 300."""
+    tool_concurrency: int | None = None
+    """Calls of one turn that run at the same time. Default 32."""
+    model_retries: int | None = None
+    """Further attempts after a model call failed in a way that may pass. Default 2."""
+    result_bytes: int | None = None
+    """Bytes of one result that the model reads; the whole is kept as a blob. Default 65,536."""
+
+
+DEFAULT_LIMITS = Limits(
+    max_iterations=100, tool_timeout=300.0, tool_concurrency=32, model_retries=2, result_bytes=65_536
+)
+
+
+class McpServer(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """An MCP server to connect to: a command to start, or a URL."""
+
+    name: str
+    command: tuple[str, ...] = ()
+    url: str = ""
+    environment: dict[str, str] = {}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Config:
+    """One layer. Every field may be left unset."""
+
+    instructions: str | None = None
+    model: str | Driver | None = None
+    """`vendor/name`, or a driver object to use as it is."""
+    settings: Settings | None = None
+    capabilities: tuple[CapabilityRef | Capability, ...] = ()
+    tools: tuple[Tool, ...] = ()
+    files: tuple[SeedFile, ...] = ()
+    mcp_servers: tuple[McpServer, ...] = ()
+    hooks: tuple[Hook, ...] = ()
+    policies: tuple[Policy, ...] = ()
+    network: NetworkAccess | None = None
+    limits: Limits | None = None
+    parallel_calls: bool | None = None
+    """False runs the calls of a batch one after another."""
+    locale: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Layer:
+    """A configuration and whose it is, for `Manifest.explain()`."""
+
+    name: str
+    """Such as `harness desk`, `agent refunds`, `session`."""
+    config: Config
+
+
+def append_text(below: str | None, above: str | None) -> str | None:
+    """Both texts, trimmed, with a blank line between; an empty one counts as absent."""
+    parts = [text for text in ((below or "").strip(), (above or "").strip()) if text]
+    return "\n\n".join(parts) or None
+
+
+def topmost(below: T | None, above: T | None) -> T | None:
+    """The upper value where it is set."""
+    return below if above is None else above
+
+
+def topmost_fields(below: Any, above: Any) -> Any:
+    """For a struct of optional fields: the upper value of each field where it is set."""
+    if below is None or above is None:
+        return topmost(below, above)
+    names = below.__struct_fields__
+    values = {name: topmost(_set(getattr(below, name)), _set(getattr(above, name))) for name in names}
+    return type(below)(**{name: value for name, value in values.items() if value is not None})
+
+
+def _set(value: Any) -> Any:
+    return None if value == () else value
+
+
+def _by_key(key: str) -> Callable[[tuple[T, ...], tuple[T, ...]], tuple[T, ...]]:
+    def merge_entries(below: tuple[T, ...], above: tuple[T, ...]) -> tuple[T, ...]:
+        merged = {getattr(entry, key): entry for entry in below}
+        merged.update({getattr(entry, key): entry for entry in above})
+        return tuple(merged.values())
+
+    return merge_entries
+
+
+def _last_by(key: str) -> Callable[[tuple[T, ...], tuple[T, ...]], tuple[T, ...]]:
+    def append_entries(below: tuple[T, ...], above: tuple[T, ...]) -> tuple[T, ...]:
+        return last_wins((*below, *above), key)
+
+    return append_entries
+
+
+def last_wins(entries: Iterable[T], key: str) -> tuple[T, ...]:
+    """The entries with duplicates removed; of two with one key the later stays, at its later place."""
+    kept: dict[str, T] = {}
+    for entry in entries:
+        name = getattr(entry, key)
+        kept.pop(name, None)
+        kept[name] = entry
+    return tuple(kept.values())
+
+
+def _narrow(below: NetworkAccess | None, above: NetworkAccess | None) -> NetworkAccess | None:
+    if below is None or above is None:
+        return topmost(below, above)
+    return narrow(below, above)
+
+
+RULES: dict[str, Callable[[Any, Any], Any]] = {
+    "instructions": append_text,
+    "model": topmost,
+    "settings": topmost_fields,
+    "capabilities": _by_key("name"),
+    "tools": _last_by("name"),
+    "files": _by_key("path"),
+    "mcp_servers": _by_key("name"),
+    "hooks": _last_by("id"),
+    "policies": _last_by("name"),
+    "network": _narrow,
+    "limits": topmost_fields,
+    "parallel_calls": topmost,
+    "locale": topmost,
+}
+"""How each field of `Config` merges."""
+
+
+def merge(below: Config, above: Config) -> Config:
+    """One layer on top of another."""
+    changes = {name: rule(getattr(below, name), getattr(above, name)) for name, rule in RULES.items()}
+    return replace(below, **changes)
+
+
+def is_set(config: Config, name: str) -> bool:
+    """Whether this layer says anything about this field."""
+    return getattr(config, name) not in (None, ())
+
+
+CONFIG_FIELDS: tuple[str, ...] = tuple(field.name for field in fields(Config))

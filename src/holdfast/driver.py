@@ -1,0 +1,121 @@
+"""The contract of a model driver: one method, a callback for what streams, a `Reply`.
+
+A driver speaks one wire protocol. It turns a `Request` into bytes, sends them, calls `emit` for every piece that
+arrives, and returns the whole as a `Reply`, or raises `DriverError`. It keeps no history and decides nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, Literal, Protocol, overload
+
+from msgspec import Struct, field
+
+from holdfast.messages import Message, StopReason, Usage
+
+DeltaKind = Literal["text", "thinking", "arguments"]
+Emit = Callable[[DeltaKind, str, int], None]
+"""`emit(kind, piece, index)`: index is the call's place in the message for `arguments`, else 0. Never blocks."""
+
+
+class ToolSpec(Struct, frozen=True, kw_only=True):
+    """What a model is told about a tool."""
+
+    name: str
+    description: str
+    parameters: dict[str, Any]
+    """A JSON Schema of type object."""
+
+
+class Settings(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How the model should answer. Unset fields are not sent."""
+
+    temperature: float | None = None
+    top_p: float | None = None
+    max_tokens: int | None = None
+    """Output tokens at most."""
+    reasoning_effort: str | None = None
+    tool_choice: str | None = None
+    """`auto`, `none`, `required`, or a tool's name."""
+    parallel_calls: bool | None = None
+    stop: tuple[str, ...] = ()
+
+
+class Transcript(Sequence[Message]):
+    """The messages of a request. It only grows, so each message is encoded once per wire protocol and kept."""
+
+    __slots__ = ("_encoded", "_messages")
+
+    def __init__(self, messages: Iterable[Message] = ()) -> None:
+        self._messages: list[Message] = list(messages)
+        self._encoded: dict[str, list[bytes]] = {}
+
+    def extend(self, messages: Iterable[Message]) -> None:
+        """Add messages at the end."""
+        self._messages.extend(messages)
+
+    def encoded(self, wire: str, encode: Callable[[Message], bytes]) -> list[bytes]:
+        """Each message's bytes under this protocol; only messages not seen before are encoded."""
+        done = self._encoded.setdefault(wire, [])
+        if len(done) < len(self._messages):
+            done.extend([encode(message) for message in self._messages[len(done) :]])
+        return done
+
+    @overload
+    def __getitem__(self, index: int) -> Message: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Message]: ...
+    def __getitem__(self, index: int | slice) -> Message | Sequence[Message]:
+        return self._messages[index]
+
+    def __len__(self) -> int:
+        return len(self._messages)
+
+    def __iter__(self) -> Iterator[Message]:
+        return iter(self._messages)
+
+
+class Request(Struct, frozen=True, kw_only=True):
+    """Everything one model call depends on."""
+
+    model: str
+    """The provider's own name of the model, without the vendor."""
+    messages: Transcript
+    instructions: str = ""
+    tools: tuple[ToolSpec, ...] = ()
+    settings: Settings = Settings()
+    stream: bool = True
+    metadata: dict[str, str] = field(default_factory=dict)
+
+
+class Reply(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A whole answer. Ids of the message and its calls are given by the loop, so a driver may leave them empty."""
+
+    message: Message
+    stop: StopReason
+    usage: Usage = Usage()
+    model: str = ""
+    """The model that answered, as the provider names it."""
+    response_id: str = ""
+
+
+class Driver(Protocol):
+    """Speaks one model protocol. `wire` names the protocol; one driver serves any number of turns at once."""
+
+    wire: str
+
+    async def reply(self, request: Request, emit: Emit) -> Reply:
+        """Send the request and return the whole answer, streaming its pieces to `emit` on the way.
+
+        Raises `DriverError`. Cancelling closes the connection at once. A stream that ends without its terminal
+        event is a `broken_stream`, never a completion.
+        """
+        ...
+
+    def encode(self, request: Request) -> bytes:
+        """The exact body that `reply` would send, for `session.inspect()`. Sends nothing, needs no credential."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of connections."""
+        ...

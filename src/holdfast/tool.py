@@ -1,0 +1,186 @@
+"""Tools: functions that a model may ask for.
+
+    @tool(effect="once", timeout=20)
+    async def refund(ctx: Context, order_id: str, cents: int) -> Receipt:
+        '''Refund an order.'''
+
+Effect classes say what happens to a call that was cut off after it was dispatched (the process died, so nobody
+knows whether the effect took place):
+
+    pure        it has no effect: run it again
+    idempotent  the same `ctx.call.key` twice has one effect: run it again with the same key
+    reconcile   the tool's own `reconcile` function is asked by key what became of it
+    once        it is settled `in_doubt`, the model is told, and it is never run again by itself (the default)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import typing
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any, overload
+
+from msgspec import UNSET, Struct
+
+from holdfast.driver import ToolSpec
+from holdfast.errors import ToolSignatureError
+from holdfast.events import Effect
+from holdfast.schema import Parameters, parameters_of, summary_of
+from holdfast.services import Key, Scope
+
+
+class SessionInfo(Struct, frozen=True, kw_only=True):
+    """The session a call belongs to."""
+
+    id: str
+    title: str = ""
+    metadata: dict[str, str] = {}
+
+
+class Call(Struct, frozen=True, kw_only=True):
+    """The call being carried out."""
+
+    id: str
+    key: str
+    """Stable across crash, retry and replay; hand it to foreign systems as their idempotency key."""
+    name: str
+    attempt: int
+    """1 for the first run; higher after a cut-off."""
+    turn_id: str
+
+
+class Context(Struct, frozen=True, kw_only=True):
+    """The five things a tool is handed."""
+
+    session: SessionInfo
+    call: Call
+    scope: Scope
+    progress: Callable[[str], None]
+    """`ctx.progress("half way")` is shown live and not stored."""
+    output: Callable[[str], None]
+    """`ctx.output(text)` streams output live; what the tool returns is what the model reads."""
+
+
+class NotDone:
+    """A reconcile function returns `NOT_DONE` to say that the call had no effect and may run."""
+
+    def __repr__(self) -> str:
+        return "NOT_DONE"
+
+
+NOT_DONE = NotDone()
+
+Ask = bool | Callable[[Any], bool | str]
+"""Whether a person must agree first: always, or when this says so of the arguments (a text is the reason)."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Tool:
+    """A function with what the runtime must know about it. Make one with `@tool`, or from a raw JSON Schema."""
+
+    name: str
+    description: str
+    parameters: Parameters
+    run: Callable[[Context, Any], Awaitable[Any]]
+    """Called with the context and the checked arguments."""
+    effect: Effect = "once"
+    timeout: float | None = None
+    """Seconds; None takes the manifest's `tool_timeout`."""
+    lane: str = ""
+    """Calls that share a lane run one after another."""
+    ask: Ask = False
+    reconcile: Callable[[Context], Awaitable[Any]] | None = None
+    needs: tuple[Key[Any], ...] = ()
+    """Services this tool takes from the scope."""
+    spec: ToolSpec = field(init=False)
+
+    def __post_init__(self) -> None:
+        if self.effect == "reconcile" and self.reconcile is None:
+            raise ToolSignatureError(
+                f"tool {self.name!r}: effect 'reconcile' needs reconcile=, an async function that says by "
+                "ctx.call.key what became of a call"
+            )
+        spec = ToolSpec(name=self.name, description=self.description, parameters=self.parameters.schema)
+        object.__setattr__(self, "spec", spec)
+
+    def describe(self) -> dict[str, Any]:
+        """What of this tool changes behaviour, as plain data, for the manifest's digest."""
+        return {
+            "name": self.name,
+            "description": self.description,
+            "parameters": self.parameters.schema,
+            "effect": self.effect,
+            "timeout": self.timeout,
+            "lane": self.lane,
+            "ask": self.ask if isinstance(self.ask, bool) else "function",
+        }
+
+
+Function = Callable[..., Any]
+
+
+@overload
+def tool(function: Function, /) -> Tool: ...
+@overload
+def tool(
+    *,
+    name: str | None = None,
+    effect: Effect = "once",
+    timeout: float | None = None,
+    lane: str = "",
+    ask: Ask = False,
+    reconcile: Callable[[Context], Awaitable[Any]] | None = None,
+    needs: tuple[Key[Any], ...] = (),
+) -> Callable[[Function], Tool]: ...
+def tool(function: Function | None = None, /, **options: Any) -> Tool | Callable[[Function], Tool]:
+    """Make a tool of a function. Its schema comes from the signature, its description from the docstring.
+
+    A parameter annotated `Context` receives the context. A plain `def` runs in a thread. Options: `name` (the
+    function's), `effect` ("once"), `timeout` in seconds, `lane`, `ask`, `reconcile`, `needs`.
+    Raises `ToolSignatureError` when the signature has no schema.
+    """
+    if function is None:
+        return lambda it: _make(it, **options)
+    return _make(function, **options)
+
+
+def _make(function: Function, *, name: str | None = None, **options: Any) -> Tool:
+    if not inspect.isroutine(function):
+        raise ToolSignatureError(
+            f"{function!r} is not a function; @tool takes a function with typed parameters"
+        )
+    context = _context_parameter(function)
+    name = name or function.__name__
+    return Tool(
+        name=name,
+        description=summary_of(inspect.getdoc(function) or ""),
+        parameters=parameters_of(function, skip=context),
+        run=_runner(function, context),
+        **options,
+    )
+
+
+def _context_parameter(function: Function) -> str | None:
+    try:
+        hints = typing.get_type_hints(function)
+    except NameError:
+        return None  # parameters_of says which name is missing
+    return next((name for name, kind in hints.items() if kind is Context and name != "return"), None)
+
+
+def _runner(function: Function, context: str | None) -> Callable[[Context, Any], Awaitable[Any]]:
+    def keywords(ctx: Context, arguments: Struct) -> dict[str, Any]:
+        given = {
+            name: value
+            for name in arguments.__struct_fields__
+            if (value := getattr(arguments, name)) is not UNSET
+        }
+        if context:
+            given[context] = ctx
+        return given
+
+    if inspect.iscoroutinefunction(function):
+        return lambda ctx, arguments: function(**keywords(ctx, arguments))
+    return lambda ctx, arguments: asyncio.to_thread(function, **keywords(ctx, arguments))

@@ -1,0 +1,152 @@
+"""The journal: one session's log while it is open here.
+
+    await journal.record(*facts)    durable before it returns, then published
+    journal.stage(*facts)           folded now, durable with the next record
+    journal.publish(signal)         live only
+
+Recording is the only way to make a fact. The state is folded at once, so the next decision sees it; readers see an
+event only when it is durable. A refused append means another writer holds the session: the journal is broken from
+then on, writes nothing, and says why.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any, TypeVar, cast
+
+from holdfast.clock import Clock
+from holdfast.errors import UsageError
+from holdfast.events import Event, EventContext, Fact, Signal
+from holdfast.follow import Follower
+from holdfast.ids import new_id
+from holdfast.services import Scope
+from holdfast.state import State, TurnState
+from holdfast.store import Store
+
+T = TypeVar("T")
+
+READER = 0
+"""The epoch of a journal that may only be read."""
+
+_NO_TURN = EventContext()
+
+
+class Journal:
+    """A session's log, its state, and those who follow it. One writer at a time; `epoch` is its right to write."""
+
+    def __init__(self, store: Store, clock: Clock, state: State, epoch: int) -> None:
+        self.store = store
+        self.state = state
+        self.epoch = epoch
+        self.context = _NO_TURN
+        """Stamped on every event: the turn under way."""
+        self.scope = Scope()
+        """What the session lends to its tools."""
+        self.broken: BaseException | None = None
+        """Why nothing more can be recorded, once that is so."""
+        self._clock = clock
+        self._staged: list[Event] = []
+        self._published = state.sequence
+        self._followers: list[Follower] = []
+        self._derived: dict[type, Any] = {}
+
+    def now(self) -> datetime:
+        """The current time of this journal's clock."""
+        return self._clock.now()
+
+    @property
+    def running(self) -> TurnState:
+        """The turn under way; asking without one is an error of the caller."""
+        assert self.state.turn is not None, f"session {self.state.session_id} has no turn under way"
+        return self.state.turn
+
+    def derived(self, kind: Callable[[], T]) -> T:
+        """The one `kind()` of this journal: something computed from the state and kept to save work."""
+        key = cast("type", kind)
+        if key not in self._derived:
+            self._derived[key] = kind()
+        return cast("T", self._derived[key])
+
+    def stage(self, *facts: Fact, context: EventContext | None = None) -> None:
+        """Fold these facts now; they become durable in the same append as whatever is recorded next."""
+        if self.broken is not None:
+            raise self.broken
+        if self.epoch == READER:
+            raise UsageError(
+                f"session {self.state.session_id} was opened read-only; open it with runtime.open(id)"
+            )
+        state, now = self.state, self.now()
+        for fact in facts:
+            event = Event(
+                id=new_id("event"),
+                type=fact.kind,
+                ts=now,
+                session_id=state.session_id,
+                sequence=state.sequence + 1,
+                context=context or self.context,
+                data=fact,
+            )
+            self._staged.append(event)
+            state.apply(event)
+
+    async def record(self, *facts: Fact, context: EventContext | None = None) -> None:
+        """Make these facts (and all staged ones) durable, then publish them.
+
+        Raises `StoreError`; the journal is broken from then on. Cancelling the caller does not undo the append.
+        """
+        self.stage(*facts, context=context)
+        await self.flush()
+
+    async def flush(self) -> None:
+        """Make what is staged durable. Returns when all of it is; does nothing when nothing is staged."""
+        if self._staged:
+            await asyncio.shield(self._submit())
+
+    def _submit(self) -> asyncio.Future[None]:
+        events, self._staged = self._staged, []
+        try:
+            write = self.store.append(
+                self.state.session_id, events, expected=events[0].sequence - 1, epoch=self.epoch
+            )
+        except BaseException as error:
+            self.broken = error
+            raise
+        if write.done():
+            self._finished(write, events)
+            return write
+        write.add_done_callback(lambda done: self._finished(done, events))
+        return write
+
+    def _finished(self, write: asyncio.Future[None], events: list[Event]) -> None:
+        error = write.exception()
+        if error is None:
+            self._published = events[-1].sequence
+            for follower in tuple(self._followers):
+                follower.offer_all(events)
+            return
+        if self.broken is None:
+            self.broken = error
+        self.fail(error)
+
+    def fail(self, error: BaseException) -> None:
+        """Let those who follow know that nothing more will come, and why."""
+        for follower in tuple(self._followers):
+            follower.fail(error)
+
+    def publish(self, signal: Signal) -> None:
+        """Show a signal to those who follow now."""
+        for follower in self._followers:
+            follower.offer_signal(signal)
+
+    @property
+    def followed(self) -> bool:
+        """Whether anybody would see a signal."""
+        return bool(self._followers)
+
+    def follow(self, turn_id: str = "", *, size: int = 1_024) -> Follower:
+        """Everything published from now on (of one turn, to its end), for a reader at most `size` items behind."""
+        follower = Follower(self._followers, after=self._published, size=size, turn_id=turn_id)
+        self._followers.append(follower)
+        return follower

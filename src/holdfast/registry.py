@@ -1,0 +1,118 @@
+"""The registry: names become drivers and capabilities, and nothing is imported before it is named.
+
+An entry is a factory, or a dotted string `"package.module:Name"` that is imported on first use. A runtime owns one
+registry; there is no global one.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import os
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from holdfast.capability import Capability, CapabilityFactory, CapabilityRef
+from holdfast.driver import Driver
+from holdfast.errors import ConfigError, UnknownCapability, UnknownModel
+from holdfast.store import Store
+
+DriverFactory = Callable[[], Driver]
+
+DRIVERS: dict[str, str] = {
+    "openai-chat": "holdfast.drivers.openai_chat:OpenAIChat",
+}
+"""Built-in drivers by vendor: the part of a model's name before the slash."""
+
+SQLITE = "holdfast.stores.sqlite:SQLiteStore"
+"""What serves a store given as a path."""
+
+CAPABILITIES: dict[str, str] = {
+    "files": "holdfast.capabilities.files:files",
+}
+"""Built-in capabilities by name."""
+
+
+class Registry:
+    """Drivers by vendor and capabilities by name. A driver is made once and shared by every turn."""
+
+    def __init__(
+        self,
+        *,
+        drivers: Mapping[str, str | Driver | DriverFactory] | None = None,
+        capabilities: Mapping[str, str | CapabilityFactory | Capability] | None = None,
+    ) -> None:
+        self._drivers: dict[str, str | Driver | DriverFactory] = {**DRIVERS, **(drivers or {})}
+        self._capabilities: dict[str, Any] = {**CAPABILITIES, **(capabilities or {})}
+        self._live: dict[str, Driver] = {}
+
+    @property
+    def vendors(self) -> tuple[str, ...]:
+        """The vendors that have a driver."""
+        return tuple(self._drivers)
+
+    @property
+    def capability_names(self) -> tuple[str, ...]:
+        """The capabilities that can be asked for."""
+        return tuple(self._capabilities)
+
+    def driver(self, model: str) -> tuple[Driver, str]:
+        """The driver for `vendor/name` and the provider's own name. Raises `UnknownModel`."""
+        vendor, slash, name = model.partition("/")
+        if not slash or not name:
+            raise UnknownModel(
+                f"model {model!r} is not of the form vendor/name; vendors here are {_listing(self._drivers)}"
+            )
+        if vendor not in self._drivers:
+            raise UnknownModel(
+                f"no driver for vendor {vendor!r} of model {model!r}; {_suggest(vendor, self._drivers)}"
+            )
+        if vendor not in self._live:
+            self._live[vendor] = _made(self._drivers[vendor])
+        return self._live[vendor], name
+
+    def capability(self, ref: CapabilityRef) -> Capability:
+        """The capability asked for. Raises `UnknownCapability`, or `ConfigError` for a bad configuration."""
+        entry = self._capabilities.get(ref.name)
+        if entry is None:
+            raise UnknownCapability(
+                f"no capability is called {ref.name!r}; {_suggest(ref.name, self._capabilities)}"
+            )
+        if isinstance(entry, Capability):
+            return entry
+        factory: CapabilityFactory = _load(entry) if isinstance(entry, str) else entry
+        return factory(ref.config)
+
+    def store(self, location: str | os.PathLike[str]) -> Store:
+        """The store at this location: a path is one SQLite file."""
+        store: Store = _load(SQLITE)(location)
+        return store
+
+    async def close(self) -> None:
+        """Close every driver that was made here."""
+        while self._live:
+            _, driver = self._live.popitem()
+            await driver.close()
+
+
+def _made(entry: str | Driver | DriverFactory) -> Driver:
+    made: Any = _load(entry) if isinstance(entry, str) else entry
+    driver: Driver = made() if isinstance(made, type) or not hasattr(made, "reply") else made
+    return driver
+
+
+def _load(dotted: str) -> Any:
+    module, _, name = dotted.partition(":")
+    try:
+        return getattr(importlib.import_module(module), name)
+    except ModuleNotFoundError as error:
+        raise ConfigError(f"{dotted} needs the package {error.name!r}, which is not installed") from error
+
+
+def _listing(names: Iterable[str]) -> str:
+    return ", ".join(sorted(names)) or "(none)"
+
+
+def _suggest(name: str, names: Iterable[str]) -> str:
+    close = difflib.get_close_matches(name, list(names), n=1)
+    return f"did you mean {close[0]!r}?" if close else f"known here: {_listing(names)}"

@@ -1,0 +1,158 @@
+"""One call, from its arguments to its outcome. Whatever goes wrong becomes a result that the model reads."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+from msgspec import Struct
+
+from holdfast.errors import StoreError, ToolError, WorkspaceError
+from holdfast.events import Fact, ToolOutput, ToolProgress
+from holdfast.journal import Journal
+from holdfast.messages import BlobRef, CallStatus, Document, Image, Text, ToolCall, ToolResult
+from holdfast.schema import InvalidArguments, encode_value
+from holdfast.tool import NOT_DONE, Call, Context, SessionInfo, Tool
+
+CUT_OFF = (
+    "In doubt: this call was started and then cut off before its outcome was recorded. It may or may not have taken "
+    "effect. It was not run again. Check before you repeat it."
+)
+NOT_RUN = "Cancelled: this call was not run, because the turn ended first ({reason})."
+
+
+class Ready(Struct, frozen=True, kw_only=True):
+    """A call that may run: known tool, checked arguments."""
+
+    call: ToolCall
+    tool: Tool
+    arguments: Any
+    text: str
+    """The arguments as JSON text, with what hooks changed."""
+    attempt: int
+
+
+def prepare(call: ToolCall, text: str, tools: dict[str, Tool], attempt: int) -> Ready | ToolResult:
+    """Look the tool up and check the arguments; a result that says all that is wrong when they do not fit."""
+    tool = tools.get(call.name)
+    if tool is None:
+        known = ", ".join(tools) or "(none)"
+        return result_of(
+            call, f"Error: there is no tool {call.name!r}. Tools you can call: {known}.", "error"
+        )
+    try:
+        arguments = tool.parameters.read(text or "{}")
+    except InvalidArguments as error:
+        listed = "\n".join(f"- {problem}" for problem in error.problems)
+        return result_of(
+            call, f"Error: invalid arguments for {call.name}. Nothing was run. Problems:\n{listed}", "error"
+        )
+    return Ready(call=call, tool=tool, arguments=arguments, text=text or "{}", attempt=attempt)
+
+
+def result_of(call: ToolCall, text: str, status: CallStatus) -> ToolResult:
+    """A result in words."""
+    return ToolResult(
+        call_id=call.id,
+        name=call.name,
+        content=(Text(text=text),),
+        status=status,
+        provider_id=call.provider_id,
+    )
+
+
+async def dispatch(ready: Ready, journal: Journal, outbox: list[Fact], seconds: float) -> ToolResult:
+    """Run the tool and say how it ended. Facts its services put into `outbox` count only when it ended well."""
+    call = ready.call
+    try:
+        async with asyncio.timeout(seconds) as limit:
+            value = await ready.tool.run(_context(ready, journal, outbox), ready.arguments)
+    except TimeoutError as error:
+        reason = (
+            f"it took longer than {seconds:g} s and was stopped"
+            if limit.expired()
+            else f"TimeoutError: {error}"
+        )
+        return result_of(call, f"Error: {call.name} failed: {reason}.", "error")
+    except ToolError as error:
+        return result_of(call, f"Error: {error}", "error")
+    except WorkspaceError as error:
+        return result_of(call, f"Error ({error.code}): {error}", "error")
+    except StoreError:
+        raise
+    except Exception as error:
+        return result_of(call, f"Error: {call.name} failed: {type(error).__name__}: {error}", "error")
+    return _as_result(call, value)
+
+
+async def reconciled(ready: Ready, journal: Journal, seconds: float) -> ToolResult | None:
+    """For a `reconcile` tool that was cut off: what its author's function says became of it. None: it must run."""
+    ask = ready.tool.reconcile
+    if ready.attempt == 1 or ready.tool.effect != "reconcile" or ask is None:
+        return None
+    try:
+        async with asyncio.timeout(seconds):
+            value = await ask(_context(ready, journal, []))
+    except Exception as error:
+        return result_of(ready.call, f"{CUT_OFF} (Asking what became of it failed: {error})", "in_doubt")
+    return None if value is NOT_DONE else _as_result(ready.call, value)
+
+
+def _as_result(call: ToolCall, value: Any) -> ToolResult:
+    if isinstance(value, Image | Document | Text):
+        value = (value,)
+    if (
+        isinstance(value, Sequence)
+        and value
+        and all(isinstance(part, Text | Image | Document) for part in value)
+    ):
+        return ToolResult(call_id=call.id, name=call.name, content=tuple(value), provider_id=call.provider_id)
+    try:
+        return result_of(call, encode_value(value), "ok")
+    except (TypeError, ValueError, RecursionError) as error:
+        text = f"Error: {call.name} ran, but what it returned cannot be shown: {error}. It may have had its effect."
+        return result_of(call, text, "error")
+
+
+def _context(ready: Ready, journal: Journal, outbox: list[Fact]) -> Context:
+    call, turn_id, state = ready.call, journal.context.turn_id, journal.state
+
+    def progress(message: str) -> None:
+        journal.publish(ToolProgress(turn_id=turn_id, call_id=call.id, name=call.name, message=message))
+
+    def output(text: str) -> None:
+        journal.publish(ToolOutput(turn_id=turn_id, call_id=call.id, name=call.name, text=text))
+
+    return Context(
+        session=SessionInfo(id=state.session_id, title=state.title, metadata=state.metadata),
+        call=Call(id=call.id, key=call.id, name=call.name, attempt=ready.attempt, turn_id=turn_id),
+        scope=journal.scope.for_call(call.id, outbox),
+        progress=progress,
+        output=output,
+    )
+
+
+async def limited(result: ToolResult, journal: Journal, limit: int) -> ToolResult:
+    """The result with each text at most `limit` bytes; the whole of a longer one is kept as a blob."""
+    if all(not isinstance(part, Text) or len(part.text) <= limit // 4 for part in result.content):
+        return result
+    content = [await _limit_part(part, journal, limit) for part in result.content]
+    return ToolResult(
+        call_id=result.call_id,
+        name=result.name,
+        content=tuple(content),
+        status=result.status,
+        provider_id=result.provider_id,
+    )
+
+
+async def _limit_part(part: Text | Image | Document, journal: Journal, limit: int) -> Text | Image | Document:
+    data = part.text.encode() if isinstance(part, Text) else b""
+    if len(data) <= limit:
+        return part
+    digest = await journal.store.put_blob(data)
+    head = data[:limit].decode(errors="ignore")
+    kept = BlobRef(digest=digest, size=len(data), media_type="text/plain", preview=head[:200])
+    note = f"\n[cut here: {len(data):,} bytes in all, {limit:,} shown; the whole is kept as {kept.digest}]"
+    return Text(text=head + note)

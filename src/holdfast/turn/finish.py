@@ -1,0 +1,54 @@
+"""Finish: give every owed call an outcome and record the one terminal event, in one append."""
+
+from __future__ import annotations
+
+from holdfast.events import (
+    EventContext,
+    Failure,
+    ToolCompleted,
+    TurnCancelled,
+    TurnCompleted,
+    TurnFailed,
+    TurnStop,
+)
+from holdfast.hook import HookEvent
+from holdfast.journal import Journal
+from holdfast.manifest import Manifest
+from holdfast.messages import ToolResult
+from holdfast.state import CallState, Outcome, TurnState
+from holdfast.turn.call import CUT_OFF, NOT_RUN, result_of
+from holdfast.turn.gate import ask_hooks, has_gates
+
+
+async def finish(stop: TurnStop, journal: Journal, manifest: Manifest, reason: str = "") -> Outcome:
+    """End the turn for this reason. Hooks after the turn are advisory. Raises `StoreError`."""
+    turn = journal.running
+    for call in turn.owed:
+        journal.stage(ToolCompleted(result=_settled(call, stop), attempt=call.attempt))
+    await journal.record(_terminal(stop, turn, reason))
+    outcome = journal.state.outcome
+    assert outcome is not None
+    if has_gates(manifest, "after_turn"):
+        event = HookEvent(point="after_turn", session_id=journal.state.session_id, turn_id=turn.id)
+        await ask_hooks(event, journal, manifest)
+        await journal.flush()
+    journal.context = EventContext()
+    return outcome
+
+
+def _settled(call: CallState, stop: TurnStop) -> ToolResult:
+    """A call that the end of the turn overtook: in doubt when it may have had its effect, else cancelled."""
+    if call.dispatched and call.effect not in ("pure", "idempotent"):
+        return result_of(call.call, CUT_OFF, "in_doubt")
+    return result_of(call.call, NOT_RUN.format(reason=stop), "cancelled")
+
+
+def _terminal(stop: TurnStop, turn: TurnState, reason: str) -> TurnCompleted | TurnFailed | TurnCancelled:
+    match stop:
+        case "cancelled":
+            return TurnCancelled(iterations=turn.iteration, reason=reason, usage=turn.usage)
+        case "error" | "interrupted":
+            error = turn.failure or Failure(code=stop, message=reason)
+            return TurnFailed(stop=stop, iterations=turn.iteration, error=error, usage=turn.usage)
+        case _:
+            return TurnCompleted(stop=stop, iterations=turn.iteration, usage=turn.usage)

@@ -1,0 +1,186 @@
+"""Hooks and policies, asked before (and after) something happens. The first refusal wins.
+
+A policy, or a hook marked as guard, that raises or runs out of time refuses: it fails closed. Another hook that fails
+is passed over, and the failure is recorded.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from msgspec import structs
+
+from holdfast.events import HookDecided
+from holdfast.hook import AskFor, Decision, Deny, HookEvent, Interrupt, Modify, Point
+from holdfast.journal import Journal
+from holdfast.manifest import Manifest
+from holdfast.messages import ToolResult
+from holdfast.policy import Action, ActionKind
+from holdfast.turn.call import Ready, prepare, result_of
+
+T = TypeVar("T")
+Verdict = tuple[str, Decision]
+"""Who decided, and what."""
+
+
+def has_gates(manifest: Manifest, point: Point) -> bool:
+    """Whether anything is asked at this point, so that the common case costs nothing."""
+    return bool(manifest.policies) or any(hook.point == point for hook in manifest.hooks)
+
+
+async def turn_refused(point: Point, journal: Journal, manifest: Manifest) -> bool:
+    """Whether a hook or policy ends the turn before the model is asked; recorded when one does."""
+    if not has_gates(manifest, point):
+        return False
+    event = HookEvent(
+        point=point,
+        session_id=journal.state.session_id,
+        turn_id=journal.context.turn_id,
+        message=journal.state.messages[-1],
+    )
+    kind: ActionKind = "turn" if point == "before_turn" else "model"
+    action = Action(
+        kind=kind,
+        session_id=event.session_id,
+        turn_id=event.turn_id,
+        name=manifest.model if kind == "model" else "",
+    )
+    for who, decision in await _ask_all(event, action, journal, manifest):
+        if isinstance(decision, Deny | Interrupt):
+            await journal.record(
+                HookDecided(hook=who, point=point, decision="interrupt", reason=decision.reason)
+            )
+            return True
+    return False
+
+
+async def before_tool(
+    ready: Ready, journal: Journal, manifest: Manifest
+) -> Ready | ToolResult | AskFor | HookDecided:
+    """The call as hooks and policies leave it: ready (with other arguments perhaps), answered with a refusal, waiting
+    for a person, or the end of the turn."""
+    await journal.flush()
+    call = ready.call
+    event = HookEvent(
+        point="before_tool",
+        session_id=journal.state.session_id,
+        turn_id=journal.context.turn_id,
+        tool=call.name,
+        call_id=call.id,
+        arguments=ready.text,
+    )
+    for who, decision in await ask_hooks(event, journal, manifest):
+        after = _decided(who, decision, ready, journal, manifest)
+        if not isinstance(after, Ready):
+            return after
+        ready = after
+    action = Action(
+        kind="tool",
+        session_id=event.session_id,
+        turn_id=event.turn_id,
+        name=call.name,
+        call_id=call.id,
+        arguments=ready.text,
+        effect=ready.tool.effect,
+    )
+    for who, decision in await _ask_policies(action, manifest):
+        after = _decided(who, decision, ready, journal, manifest)
+        if not isinstance(after, Ready):
+            return after
+        ready = after
+    return ready
+
+
+def _decided(
+    who: str, decision: Decision, ready: Ready, journal: Journal, manifest: Manifest
+) -> Ready | ToolResult | AskFor | HookDecided:
+    """What a decision makes of a call that is ready; it is recorded when it changes something."""
+    call = ready.call
+    fact = HookDecided(hook=who, point="before_tool", decision="deny", call_id=call.id)
+    match decision:
+        case Deny(reason):
+            journal.stage(structs.replace(fact, reason=reason))
+            return result_of(call, f"Denied: {reason}. Nothing was run.", "denied")
+        case Interrupt(reason):
+            return structs.replace(fact, decision="interrupt", reason=reason)
+        case AskFor():
+            return decision
+        case Modify(arguments=str(text)):
+            journal.stage(structs.replace(fact, decision="modify", reason=decision.reason, arguments=text))
+            return prepare(call, text, manifest.tools, ready.attempt)
+    return ready
+
+
+async def after_tool(result: ToolResult, ready: Ready, journal: Journal, manifest: Manifest) -> ToolResult:
+    """The result as hooks leave it."""
+    call = ready.call
+    event = HookEvent(
+        point="after_tool",
+        session_id=journal.state.session_id,
+        turn_id=journal.context.turn_id,
+        tool=call.name,
+        call_id=call.id,
+        result=result,
+    )
+    for who, decision in await ask_hooks(event, journal, manifest):
+        fact = HookDecided(hook=who, point="after_tool", decision="modify", call_id=call.id)
+        if isinstance(decision, Modify) and decision.result is not None:
+            journal.stage(structs.replace(fact, reason=decision.reason))
+            result = result_of(call, decision.result, result.status)
+        elif isinstance(decision, Deny):
+            journal.stage(structs.replace(fact, decision="deny", reason=decision.reason))
+            result = result_of(call, f"Withheld: {decision.reason}", "denied")
+    return result
+
+
+async def _ask_all(event: HookEvent, action: Action, journal: Journal, manifest: Manifest) -> list[Verdict]:
+    return [*await ask_hooks(event, journal, manifest), *await _ask_policies(action, manifest)]
+
+
+async def ask_hooks(event: HookEvent, journal: Journal, manifest: Manifest) -> list[Verdict]:
+    """What each hook at this event's point decided, in order, up to the first refusal. Silence is left out."""
+    decided: list[Verdict] = []
+    for hook in manifest.hooks:
+        if hook.point != event.point:
+            continue
+        decision, failure = await _bounded(hook.run, event, min(hook.timeout, 30.0))
+        if failure and hook.guard:
+            decision = Deny(f"the guard {hook.id} failed: {failure}")
+        elif failure:
+            passed = HookDecided(
+                hook=hook.id, point=event.point, decision="pass", reason=f"it failed: {failure}"
+            )
+            journal.stage(passed)
+        if decision is not None:
+            decided.append((hook.id, decision))
+            if isinstance(decision, Deny | Interrupt):
+                break
+    return decided
+
+
+async def _ask_policies(action: Action, manifest: Manifest) -> list[Verdict]:
+    decided: list[Verdict] = []
+    for policy in manifest.policies:
+        decision, failure = await _bounded(policy.decide, action, policy.timeout)
+        if failure or decision is None:
+            decision = Deny(
+                f"the policy {policy.name} {f'failed: {failure}' if failure else 'decided nothing'}"
+            )
+        decided.append((policy.name, decision))
+        if isinstance(decision, Deny | Interrupt):
+            break
+    return decided
+
+
+async def _bounded(
+    ask: Callable[[T], Awaitable[Decision | None]], question: T, seconds: float
+) -> tuple[Decision | None, str]:
+    try:
+        async with asyncio.timeout(seconds):
+            return await ask(question), ""
+    except TimeoutError:
+        return None, f"no answer within {seconds:g} s"
+    except Exception as error:
+        return None, f"{type(error).__name__}: {error}"

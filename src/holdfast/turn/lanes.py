@@ -1,0 +1,109 @@
+"""Lanes: run the calls that may run.
+
+Calls run side by side, at most `tool_concurrency` at once; those that share a lane one after another. A call is claimed
+(durably) right before it is dispatched, and its outcome is durable on its own. The transcript takes the results in the
+model's order, whatever order they came in.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+
+from holdfast.errors import DeterminismError
+from holdfast.events import Fact, ToolCompleted, ToolStarted
+from holdfast.journal import Journal
+from holdfast.manifest import Manifest
+from holdfast.store import digest_of
+from holdfast.turn.call import Ready, dispatch, limited, reconciled
+from holdfast.turn.gate import after_tool, has_gates
+
+Lane = list[Ready]
+
+
+async def run_all(ready: list[Ready], journal: Journal, manifest: Manifest) -> None:
+    """Run the calls. Those that start at once are claimed together, in one append."""
+    if not ready:
+        return
+    lanes = _lanes(ready, manifest.parallel_calls)
+    first = [lane[0] for lane in lanes[: manifest.tool_concurrency]]
+    await journal.record(*[_claim(call, journal) for call in first])
+    claimed = {call.call.id for call in first}
+    if len(lanes) == 1:
+        await _run_lane(lanes[0], claimed, journal, manifest)
+        return
+    slots = asyncio.Semaphore(manifest.tool_concurrency)
+
+    async def take_slot(lane: Lane) -> None:
+        async with slots:
+            await _run_lane(lane, claimed, journal, manifest)
+
+    await _side_by_side([take_slot(lane) for lane in lanes])
+
+
+async def _side_by_side(jobs: list[Coroutine[None, None, None]]) -> None:
+    try:
+        async with asyncio.TaskGroup() as group:
+            for job in jobs:
+                group.create_task(job)
+    except* Exception as failed:
+        raise failed.exceptions[0] from None
+
+
+def _lanes(ready: list[Ready], parallel: bool) -> list[Lane]:
+    if not parallel:
+        return [ready]
+    lanes: dict[str, Lane] = {}
+    for call in ready:
+        lanes.setdefault(f"lane {call.tool.lane}" if call.tool.lane else call.call.id, []).append(call)
+    return list(lanes.values())
+
+
+async def _run_lane(lane: Lane, claimed: set[str], journal: Journal, manifest: Manifest) -> None:
+    for call in lane:
+        if call.call.id not in claimed:
+            await journal.record(_claim(call, journal))
+        await _run(call, journal, manifest)
+
+
+def _claim(ready: Ready, journal: Journal) -> ToolStarted:
+    before = journal.running.calls[ready.call.id]
+    digest = digest_of(ready.text.encode())
+    if before.arguments_digest not in ("", digest):
+        raise DeterminismError(
+            f"call {ready.call.id} of {ready.call.name} was claimed with other arguments than it would run with now; "
+            "a hook or policy decided differently this time. Make it decide from the call alone"
+        )
+    return ToolStarted(
+        call_id=ready.call.id,
+        name=ready.call.name,
+        attempt=ready.attempt,
+        arguments_digest=digest,
+        effect=ready.tool.effect,
+        epoch=journal.epoch,
+    )
+
+
+async def _run(ready: Ready, journal: Journal, manifest: Manifest) -> None:
+    """Run one claimed call and make its outcome durable, with the facts its services left in the outbox."""
+    loop = asyncio.get_running_loop()
+    started = loop.time()
+    seconds = _seconds(ready, journal, manifest)
+    outbox: list[Fact] = []
+    result = await reconciled(ready, journal, seconds) or await dispatch(ready, journal, outbox, seconds)
+    if has_gates(manifest, "after_tool"):
+        result = await after_tool(result, ready, journal, manifest)
+    result = await limited(result, journal, manifest.result_bytes)
+    if result.status != "ok":
+        outbox.clear()
+    took = round((loop.time() - started) * 1000)
+    await journal.record(*outbox, ToolCompleted(result=result, attempt=ready.attempt, duration_ms=took))
+
+
+def _seconds(ready: Ready, journal: Journal, manifest: Manifest) -> float:
+    """How long this call may take: the tool's limit, or what is left of the turn."""
+    limit = ready.tool.timeout or manifest.tool_timeout
+    deadline = journal.running.deadline
+    if deadline is None:
+        return limit
+    return max(0.0, min(limit, (deadline - journal.now()).total_seconds()))

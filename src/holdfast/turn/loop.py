@@ -1,0 +1,41 @@
+"""The loop: ask the planner what is owed, do it, until it says wait or stop.
+
+A fresh turn, a resumed one and a recovered one all come through here.
+"""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+from holdfast.journal import Journal
+from holdfast.manifest import Manifest
+from holdfast.state import Outcome
+from holdfast.turn.act import act
+from holdfast.turn.decide import Act, Begin, Reason, Stop, Wait, decide
+from holdfast.turn.finish import finish
+from holdfast.turn.input import begin, resume
+from holdfast.turn.reason import reason
+
+
+class Waiting(Struct, frozen=True):
+    """Nothing in memory is worth keeping: the log says what is waited for."""
+
+    wait: Wait
+
+
+async def run_turn(journal: Journal, manifest: Manifest) -> Waiting | Outcome:
+    """Bring the session's turn to rest. Raises `StoreError` when the log cannot be written."""
+    resume(journal)
+    while True:
+        match decide(journal.state, manifest, journal.now()):
+            case Begin(inputs):
+                begin(inputs, journal, manifest)
+            case Reason():
+                await reason(journal, manifest)
+            case Act(owed):
+                await act(owed, journal, manifest)
+            case Wait() as wait:
+                await journal.flush()
+                return Waiting(wait)
+            case Stop(stop):
+                return await finish(stop, journal, manifest)

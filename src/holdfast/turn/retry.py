@@ -1,0 +1,51 @@
+"""Failed model calls: what is recorded of them, and when the same request is due again."""
+
+from __future__ import annotations
+
+import random
+from datetime import datetime, timedelta
+
+from holdfast.errors import ConfigError, DriverError, MissingCredential
+from holdfast.events import Failure, ReasonFailed
+from holdfast.manifest import Manifest
+from holdfast.state import TurnState
+
+FIRST_WAIT = 1.0
+"""Seconds before the first retry; doubled for each further one, give or take a quarter."""
+LONGEST_WAIT = 60.0
+"""Seconds at most before any retry."""
+
+
+def failed(error: Exception, turn: TurnState, manifest: Manifest, now: datetime) -> ReasonFailed:
+    """The fact of a failed model call: with an instant to try again when it may pass, without when it will not."""
+    failure = _as_driver_error(error, manifest)
+    attempt = turn.attempt + 1
+    again = failure.retryable and attempt <= manifest.model_retries
+    return ReasonFailed(
+        reason=failure.kind,
+        error=Failure(code=failure.kind, message=str(failure)),
+        iteration=turn.iteration + 1,
+        attempt=attempt,
+        retry_at=now + timedelta(seconds=retry_delay(attempt, failure.retry_after)) if again else None,
+    )
+
+
+def _as_driver_error(error: Exception, manifest: Manifest) -> DriverError:
+    match error:
+        case DriverError():
+            return error
+        case MissingCredential():
+            return DriverError("authentication", str(error))
+        case ConfigError():
+            return DriverError("invalid_request", str(error))
+    return DriverError(
+        "unsupported", f"the driver for {manifest.model} raised {type(error).__name__}: {error}"
+    )
+
+
+def retry_delay(attempt: int, retry_after: float | None = None) -> float:
+    """Seconds to wait after the `attempt`-th failure. What the provider asks for counts between 1 and 60 s."""
+    if retry_after is not None and FIRST_WAIT <= retry_after <= LONGEST_WAIT:
+        return retry_after
+    wait = min(FIRST_WAIT * 2.0 ** (attempt - 1), LONGEST_WAIT)
+    return wait * random.uniform(0.75, 1.25)

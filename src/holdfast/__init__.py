@@ -1,0 +1,139 @@
+"""Holdfast: an embeddable, durable agent runtime.
+
+    errors ids clock messages events                        0  data
+    services network driver store schema tool hook          1  contracts
+    policy capability config
+    state manifest resolve follow journal registry          2  the turn's terms
+    turn/ stores/ drivers/ capabilities/ workspace/         3  rooms
+    agent handle runner session runtime sync testing/       4  wiring
+    cli/                                                    5  apps
+
+Importing this runs nothing and loads no provider, database or web code.
+"""
+
+from holdfast.agent import Agent, Harness
+from holdfast.capability import Capability, CapabilityRef, SeedFile
+from holdfast.config import Config, Limits
+from holdfast.driver import Driver, Reply, Request, Settings, ToolSpec
+from holdfast.errors import (
+    ConfigError,
+    DriverError,
+    HoldfastError,
+    InputRejected,
+    StoreError,
+    ToolError,
+    UnknownCapability,
+    UnknownModel,
+    UnknownSession,
+    UsageError,
+    WorkspaceError,
+)
+from holdfast.events import (
+    ArgumentsDelta,
+    Event,
+    Fact,
+    Lagged,
+    TextDelta,
+    ThinkingDelta,
+    ToolOutput,
+    ToolProgress,
+)
+from holdfast.handle import Turn, TurnResult
+from holdfast.hook import Allow, AskFor, Decision, Defer, Deny, Hook, HookEvent, Interrupt, Modify
+from holdfast.manifest import Manifest
+from holdfast.messages import (
+    BlobRef,
+    Document,
+    Image,
+    Message,
+    Text,
+    Thinking,
+    ToolCall,
+    ToolResult,
+    Usage,
+    user_message,
+)
+from holdfast.network import NetworkAccess
+from holdfast.policy import Action, Policy
+from holdfast.registry import Registry
+from holdfast.runtime import Runtime
+from holdfast.services import FILES, FileInfo, Files, Key, Scope
+from holdfast.session import Session
+from holdfast.store import Store
+from holdfast.tool import NOT_DONE, Call, Context, Tool, tool
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "FILES",
+    "NOT_DONE",
+    "Action",
+    "Agent",
+    "Allow",
+    "ArgumentsDelta",
+    "AskFor",
+    "BlobRef",
+    "Call",
+    "Capability",
+    "CapabilityRef",
+    "Config",
+    "ConfigError",
+    "Context",
+    "Decision",
+    "Defer",
+    "Deny",
+    "Document",
+    "Driver",
+    "DriverError",
+    "Event",
+    "Fact",
+    "FileInfo",
+    "Files",
+    "Harness",
+    "HoldfastError",
+    "Hook",
+    "HookEvent",
+    "Image",
+    "InputRejected",
+    "Interrupt",
+    "Key",
+    "Lagged",
+    "Limits",
+    "Manifest",
+    "Message",
+    "Modify",
+    "NetworkAccess",
+    "Policy",
+    "Registry",
+    "Reply",
+    "Request",
+    "Runtime",
+    "Scope",
+    "SeedFile",
+    "Session",
+    "Settings",
+    "Store",
+    "StoreError",
+    "Text",
+    "TextDelta",
+    "Thinking",
+    "ThinkingDelta",
+    "Tool",
+    "ToolCall",
+    "ToolError",
+    "ToolOutput",
+    "ToolProgress",
+    "ToolResult",
+    "ToolSpec",
+    "Turn",
+    "TurnResult",
+    "UnknownCapability",
+    "UnknownModel",
+    "UnknownSession",
+    "Usage",
+    "UsageError",
+    "WorkspaceError",
+    "__version__",
+    "tool",
+    "user_message",
+]

@@ -1,0 +1,152 @@
+"""Harness and agent: named configuration layers, root to leaf.
+
+desk = Harness("House rules.", name="desk")
+agent = Agent("You answer questions about refunds.", name="refunds", model="openai-chat/gpt-5-mini", tools=[refund])
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import msgspec
+
+from holdfast.capability import Capability, CapabilityRef, SeedFile
+from holdfast.config import Config, Layer, Limits, merge
+from holdfast.driver import Driver, Settings
+from holdfast.network import NetworkAccess
+from holdfast.tool import Tool
+
+Capabilities = Iterable[str | CapabilityRef | Capability]
+"""Capabilities by name, by name with a configuration, or as they are."""
+
+
+def _config(
+    instructions: str,
+    model: str | Driver | None,
+    tools: Iterable[Tool],
+    capabilities: Capabilities,
+    limits: Limits | None,
+    config: Config | None,
+) -> Config:
+    named = tuple(CapabilityRef(name=it) if isinstance(it, str) else it for it in capabilities)
+    given = Config(
+        instructions=instructions or None, model=model, tools=tuple(tools), capabilities=named, limits=limits
+    )
+    return merge(config, given) if config is not None else given
+
+
+class Agent:
+    """A configuration layer: who does the work. It holds no state and may serve any number of sessions.
+
+    `instructions` say what it is for; `name` stands in logs and is how a session finds its agent again; `model` is
+    `vendor/name` or a driver; further fields of a layer come in `config`, below what is given here.
+    """
+
+    def __init__(
+        self,
+        instructions: str = "",
+        *,
+        name: str = "agent",
+        model: str | Driver | None = None,
+        tools: Iterable[Tool] = (),
+        capabilities: Capabilities = (),
+        limits: Limits | None = None,
+        config: Config | None = None,
+    ) -> None:
+        self.name = name
+        self.layers: tuple[Layer, ...] = (
+            Layer(
+                name=f"agent {name}", config=_config(instructions, model, tools, capabilities, limits, config)
+            ),
+        )
+
+    def __repr__(self) -> str:
+        return f"Agent(name={self.name!r})"
+
+
+class Harness:
+    """The ground an agent stands on: house rules, shared tools and limits. A harness may stand on a `parent`."""
+
+    def __init__(
+        self,
+        instructions: str = "",
+        *,
+        name: str = "harness",
+        parent: Harness | None = None,
+        model: str | Driver | None = None,
+        tools: Iterable[Tool] = (),
+        capabilities: Capabilities = (),
+        limits: Limits | None = None,
+        config: Config | None = None,
+    ) -> None:
+        self.name = name
+        own = Layer(
+            name=f"harness {name}", config=_config(instructions, model, tools, capabilities, limits, config)
+        )
+        self.layers: tuple[Layer, ...] = (*(parent.layers if parent else ()), own)
+
+    def __repr__(self) -> str:
+        return f"Harness(name={self.name!r})"
+
+
+class _Portable(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """What of a layer can be written down; functions cannot, so they are only named."""
+
+    name: str
+    instructions: str | None = None
+    model: str | None = None
+    capabilities: tuple[CapabilityRef, ...] = ()
+    settings: Settings | None = None
+    files: tuple[SeedFile, ...] = ()
+    network: NetworkAccess | None = None
+    limits: Limits | None = None
+    parallel_calls: bool | None = None
+    locale: str | None = None
+    functions: tuple[str, ...] = ()
+    """Tools, hooks, policies and unnamed drivers or capabilities that only the program itself can give back."""
+
+
+_PLAIN = ("settings", "files", "network", "limits", "parallel_calls", "locale")
+
+
+def write_layers(layers: Iterable[Layer]) -> bytes:
+    """The layers as JSON, as far as they can be written."""
+    return msgspec.json.encode([_portable(layer) for layer in layers])
+
+
+def _portable(layer: Layer) -> _Portable:
+    config = layer.config
+    functions = [f"tool {tool.name}" for tool in config.tools]
+    functions += [f"hook {hook.id}" for hook in config.hooks] + [
+        f"policy {policy.name}" for policy in config.policies
+    ]
+    functions += [f"MCP server {server.name}" for server in config.mcp_servers]
+    functions += [f"capability {it.name}" for it in config.capabilities if isinstance(it, Capability)]
+    if config.model is not None and not isinstance(config.model, str):
+        functions.append(f"driver {config.model.wire}")
+    return _Portable(
+        name=layer.name,
+        instructions=config.instructions,
+        model=config.model if isinstance(config.model, str) else None,
+        capabilities=tuple(it for it in config.capabilities if isinstance(it, CapabilityRef)),
+        functions=tuple(functions),
+        **{name: getattr(config, name) for name in _PLAIN},
+    )
+
+
+def read_layers(body: bytes) -> tuple[tuple[Layer, ...], tuple[str, ...]]:
+    """The layers of this JSON, and the names of the functions that are missing from them."""
+    found = msgspec.json.decode(body, type=list[_Portable])
+    layers = [
+        Layer(
+            name=it.name,
+            config=Config(
+                instructions=it.instructions,
+                model=it.model,
+                capabilities=it.capabilities,
+                **{name: getattr(it, name) for name in _PLAIN},
+            ),
+        )
+        for it in found
+    ]
+    return tuple(layers), tuple(name for it in found for name in it.functions)

@@ -1,0 +1,140 @@
+"""The handle of a turn: await it, iterate it, cancel it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Generator
+from typing import Any, Protocol
+
+from msgspec import Struct
+
+from holdfast.events import TURN_ENDS, AskOpened, Event, Failure, Signal, TurnStop
+from holdfast.journal import Journal
+from holdfast.messages import ToolResult, Usage
+from holdfast.state import Outcome, State, TurnStatus
+
+
+class TurnResult(Struct, frozen=True, kw_only=True):
+    """Where a turn came to rest: at its end, or waiting for somebody."""
+
+    turn_id: str
+    status: TurnStatus
+    """`completed`, `failed`, `cancelled`, or `waiting` for an answer to `asks`."""
+    stop: TurnStop | None
+    """Why it ended; None while it waits."""
+    text: str
+    """The model's last words; empty when the turn did not end on a reply."""
+    usage: Usage
+    iterations: int
+    """Model replies."""
+    error: Failure | None = None
+    asks: tuple[AskOpened, ...] = ()
+    in_doubt: tuple[ToolResult, ...] = ()
+    """Calls that were cut off and of which nobody knows whether they had their effect."""
+    cost: float | None = None
+    """In US dollars; None where the model's price is not known."""
+
+    @property
+    def output(self) -> str:
+        """What the turn was for: its text."""
+        return self.text
+
+
+def ended(outcome: Outcome) -> TurnResult:
+    """The result of a turn that ended."""
+    return TurnResult(
+        turn_id=outcome.turn_id,
+        status=outcome.status,
+        stop=outcome.stop,
+        text=outcome.text,
+        usage=outcome.usage,
+        iterations=outcome.iterations,
+        error=outcome.error,
+        in_doubt=outcome.in_doubt,
+    )
+
+
+def waiting(state: State) -> TurnResult:
+    """The result of a turn that waits for answers."""
+    turn = state.turn
+    assert turn is not None
+    return TurnResult(
+        turn_id=turn.id,
+        status="waiting",
+        stop=None,
+        text="",
+        usage=turn.usage,
+        iterations=turn.iteration,
+        asks=tuple(state.asks.values()),
+        in_doubt=tuple(turn.in_doubt),
+    )
+
+
+class Driving(Protocol):
+    """What a handle needs of the one who drives the turn."""
+
+    journal: Journal
+
+    async def result(self, turn_id: str) -> TurnResult: ...
+
+    async def cancel(self, turn_id: str, reason: str) -> TurnResult: ...
+
+
+class Turn:
+    """One input brought to rest.
+
+    `await turn` gives its `TurnResult` when it ends or waits for an answer; awaiting again after the answer goes on.
+    `async for item in turn` gives its events from the first on, and signals as they happen, to its end. A reader that
+    falls more than 1,024 items behind gets `Lagged` and can read what it missed with `session.events(after=...)`.
+    Letting go of the handle does not stop the turn.
+    """
+
+    __slots__ = ("_driving", "_since", "id")
+
+    def __init__(self, turn_id: str, driving: Driving, since: int = 0) -> None:
+        self.id = turn_id
+        self._driving = driving
+        self._since = since
+
+    def __repr__(self) -> str:
+        return f"Turn({self.id!r}, {self.status})"
+
+    @property
+    def status(self) -> TurnStatus:
+        """Where the turn stands now. Of a turn before the session's last one only awaiting tells how it ended."""
+        state = self._driving.journal.state
+        status = state.status_of(self.id)
+        if status == "running" and state.asks:
+            return "waiting"
+        return status or "completed"
+
+    @property
+    def asks(self) -> tuple[AskOpened, ...]:
+        """Questions that somebody must answer before the turn can go on."""
+        state = self._driving.journal.state
+        return tuple(state.asks.values()) if state.turn is not None and state.turn.id == self.id else ()
+
+    def __await__(self) -> Generator[Any, None, TurnResult]:
+        return self._driving.result(self.id).__await__()
+
+    async def __aiter__(self) -> AsyncIterator[Event | Signal]:
+        with self._driving.journal.follow(self.id) as follower:
+            after = self._since
+            while after < follower.after:
+                page = await self._driving.journal.store.read(
+                    self._driving.journal.state.session_id, after=after
+                )
+                for event in page:
+                    if event.context.turn_id == self.id and event.sequence <= follower.after:
+                        yield event
+                        if event.type in TURN_ENDS:
+                            return
+                after = page[-1].sequence if page else follower.after
+            async for item in follower:
+                yield item
+
+    async def cancel(self, reason: str = "") -> TurnResult:
+        """Stop the turn: it ends in one `turn.cancelled`, and every call it started has an outcome.
+
+        A turn that has already ended stays as it ended.
+        """
+        return await self._driving.cancel(self.id, reason)

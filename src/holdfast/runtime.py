@@ -1,0 +1,260 @@
+"""The front door: a `Runtime` owns the store, the drivers, the services and every task.
+
+async with Runtime("desk.db") as runtime:
+    session = await runtime.session(agent)
+    result = await session.run("What is 2 + 2?")
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Coroutine, Iterable, Mapping
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self
+from weakref import WeakValueDictionary
+
+from holdfast.agent import Agent, Harness, read_layers, write_layers
+from holdfast.clock import Clock, SystemClock
+from holdfast.config import Config, Layer
+from holdfast.driver import Driver
+from holdfast.errors import ConfigError, RuntimeClosed, UnknownSession
+from holdfast.events import SessionCreated
+from holdfast.ids import check_id, new_id
+from holdfast.journal import READER, Journal
+from holdfast.manifest import Manifest
+from holdfast.registry import Registry
+from holdfast.resolve import resolve
+from holdfast.runner import Runner
+from holdfast.services import FILES, Key, Scope
+from holdfast.session import Session
+from holdfast.state import State
+from holdfast.store import Head, Store
+from holdfast.stores.memory import MemoryStore
+from holdfast.workspace.log_files import LogFiles
+
+Services = Mapping[Key[Any], Any]
+
+
+class Runtime:
+    """Sessions on a store.
+
+    `store` is a path (one SQLite file), a `Store`, or None (everything in memory). `model` serves agents that name
+    none. `services` are lent to every session. `registry` adds drivers and capabilities. `agents` are known by name, so
+    that `open` finds a session's agent again. Leaving the context waits `drain` seconds for running turns to rest.
+    """
+
+    def __init__(
+        self,
+        store: str | os.PathLike[str] | Store | None = None,
+        *,
+        model: str | Driver | None = None,
+        agents: Iterable[Agent] = (),
+        services: Services | None = None,
+        registry: Registry | None = None,
+        clock: Clock | None = None,
+        drain: float = 30.0,
+    ) -> None:
+        self.registry = registry or Registry()
+        self.store: Store = _store(store, self.registry)
+        self.clock: Clock = clock or SystemClock()
+        self._base = (Layer(name="runtime", config=Config(model=model)),) if model is not None else ()
+        self._agents = {agent.name: agent for agent in agents}
+        self._services: dict[Key[Any], Any] = dict(services or {})
+        self._drain = drain
+        self._open = False
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._runners: WeakValueDictionary[str, Runner] = WeakValueDictionary()
+        self._manifests: dict[Any, _Resolved] = {}
+
+    async def __aenter__(self) -> Self:
+        await self.store.open()
+        self._open = True
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close(drain=self._drain if kind is None else 0.0)
+
+    async def close(self, *, drain: float = 0.0) -> None:
+        """Let running turns rest for `drain` seconds, stop them, close drivers and store. What was cut off stays owed
+        in the log and goes on when its session is opened again."""
+        self._open = False
+        if self._tasks and drain > 0:
+            await asyncio.wait(self._tasks, timeout=drain)
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+        await self.registry.close()
+        await self.store.close()
+
+    async def session(
+        self,
+        agent: Agent | None = None,
+        *,
+        harness: Harness | None = None,
+        title: str = "",
+        metadata: Mapping[str, str] | None = None,
+        config: Config | None = None,
+        services: Services | None = None,
+    ) -> Session:
+        """A new session. Layers from the root up: `harness`, `agent` (either may be left out), then `config`.
+
+        `services` are lent to this session on top of the runtime's. The session is durable with its first input.
+        Raises `ConfigError` when the layers do not make a manifest.
+        """
+        self._check_open()
+        if agent is not None:
+            self._agents[agent.name] = agent
+        layers = _stack(harness, agent, config)
+        state = State(session_id=new_id("session"))
+        journal = Journal(self.store, self.clock, state, epoch=1)
+        session = self._seat(journal, layers, services)
+        resolved = await self._resolve(layers, journal.scope)
+        journal.stage(
+            SessionCreated(
+                harness=harness.name if harness else "",
+                agent=agent.name if agent else "",
+                layers=resolved.written,
+                title=title,
+                metadata=dict(metadata or {}),
+            )
+        )
+        return session
+
+    async def open(
+        self,
+        session_id: str,
+        agent: Agent | None = None,
+        *,
+        harness: Harness | None = None,
+        config: Config | None = None,
+        services: Services | None = None,
+        read_only: bool = False,
+    ) -> Session:
+        """A session that exists. Whatever its log says is owed goes on at once.
+
+        Without `agent` and `harness`, the session's own are used: an agent of that name that this runtime knows, else
+        what the log holds of them (everything but functions). `read_only` takes nothing over and runs nothing.
+        Raises `UnknownSession`, and `ConfigError` when the agent has functions that must be given again.
+        """
+        self._check_open()
+        if (runner := self._runners.get(session_id)) is not None:
+            return Session(runner)
+        head = await self.store.head(check_id("session", session_id))
+        if head is None:
+            raise UnknownSession(
+                f"this store has no session {session_id}; `holdfast sessions` lists those it has"
+            )
+        epoch = READER if read_only else await self.store.claim(session_id)
+        state = await self._fold(session_id)
+        given = (
+            _stack(harness, agent, None)
+            if agent or harness
+            else await self._recall(state, read_only=read_only)
+        )
+        layers = (*given, *_own(config))
+        session = self._seat(
+            Journal(self.store, self.clock, state, epoch), layers, services, keep=not read_only
+        )
+        if not read_only:
+            session.resume()
+        return session
+
+    async def sessions(self, *, limit: int = 100, offset: int = 0) -> list[Head]:
+        """Sessions in this store, the most recently written first."""
+        self._check_open()
+        return await self.store.sessions(limit=limit, offset=offset)
+
+    def _check_open(self) -> None:
+        if not self._open:
+            raise RuntimeClosed
+
+    def _seat(
+        self, journal: Journal, layers: tuple[Layer, ...], services: Services | None, *, keep: bool = True
+    ) -> Session:
+        """Put a journal together with its scope and the runner that drives it."""
+        lent = {FILES: _log_files(journal), **self._services, **(services or {})}
+        journal.scope = Scope(lent)
+
+        async def manifest() -> Manifest:
+            return (await self._resolve(layers, journal.scope)).manifest
+
+        runner = Runner(journal, self._spawn, manifest)
+        if keep:
+            self._runners[journal.state.session_id] = runner
+        return Session(runner)
+
+    def _spawn(self, job: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        self._check_open()
+        task = asyncio.get_running_loop().create_task(job)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def _resolve(self, layers: tuple[Layer, ...], scope: Scope) -> _Resolved:
+        """The manifest of these layers, made once and kept in the store under its digest."""
+        key = (tuple(map(id, layers)), frozenset(scope.keys()))
+        found = self._manifests.get(key)
+        if found is None:
+            manifest = resolve((*self._base, *layers), names=self.registry, lent=frozenset(scope.keys()))
+            await self.store.put_blob(manifest.document)
+            written = await self.store.put_blob(write_layers(layers))
+            found = self._manifests[key] = _Resolved(layers=layers, manifest=manifest, written=written)
+        return found
+
+    async def _fold(self, session_id: str) -> State:
+        state = State(session_id=session_id)
+        while page := await self.store.read(session_id, after=state.sequence, limit=10_000):
+            for event in page:
+                state.apply(event)
+        return state
+
+    async def _recall(self, state: State, *, read_only: bool) -> tuple[Layer, ...]:
+        """The layers this session was made with, as far as they can be had."""
+        known = self._agents.get(state.agent)
+        if known is not None and not state.harness:
+            return known.layers
+        layers, missing = read_layers(await self.store.get_blob(state.layers)) if state.layers else ((), ())
+        if missing and not read_only:
+            raise ConfigError(
+                f"session {state.session_id} was made with {', '.join(missing)}, which only your program can give "
+                f"back: pass its agent to runtime.open(id, agent), or to Runtime(agents=[...]) as {state.agent!r}"
+            )
+        return layers
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Resolved:
+    """A manifest, the layers it was made of (held, so that their identity stays theirs), and where they are written."""
+
+    layers: tuple[Layer, ...]
+    manifest: Manifest
+    written: str
+
+
+def _stack(harness: Harness | None, agent: Agent | None, config: Config | None) -> tuple[Layer, ...]:
+    return (*(harness.layers if harness else ()), *(agent.layers if agent else ()), *_own(config))
+
+
+def _own(config: Config | None) -> tuple[Layer, ...]:
+    return (Layer(name="session", config=config),) if config is not None else ()
+
+
+def _log_files(journal: Journal) -> LogFiles:
+    store = journal.store
+    return LogFiles(
+        index=lambda: journal.state.files,
+        record=journal.record,
+        put_blob=store.put_blob,
+        get_blob=store.get_blob,
+    )
+
+
+def _store(store: str | os.PathLike[str] | Store | None, registry: Registry) -> Store:
+    if store is None:
+        return MemoryStore()
+    return registry.store(store) if isinstance(store, str | os.PathLike) else store

@@ -1,0 +1,124 @@
+"""A session: one log, and what an application does with it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+from holdfast.events import Event, SessionUpdated, Signal
+from holdfast.handle import Turn, TurnResult
+from holdfast.messages import Message
+from holdfast.runner import Runner
+from holdfast.services import FILES, Files
+from holdfast.state import State
+from holdfast.turn.input import Content, accept, answer, input_message
+from holdfast.turn.prompt import Inspection, inspect
+
+POLL = 0.25
+"""Seconds between looks at the log while following a session that another process may be writing."""
+
+
+class Session:
+    """A conversation and its log. Get one from `runtime.session()` or `runtime.open()`; make none yourself."""
+
+    def __init__(self, runner: Runner) -> None:
+        self._journal = runner.journal
+        self._runner = runner
+
+    @property
+    def id(self) -> str:
+        """`session_…`"""
+        return self._journal.state.session_id
+
+    @property
+    def state(self) -> State:
+        """What follows from the log. Read it; do not change it."""
+        return self._journal.state
+
+    @property
+    def files(self) -> Files:
+        """The session's workspace."""
+        return self._journal.scope[FILES]
+
+    @property
+    def turn(self) -> Turn | None:
+        """The turn under way, if there is one."""
+        turn = self._journal.state.turn
+        return Turn(turn.id, self._runner) if turn is not None else None
+
+    def __repr__(self) -> str:
+        return f"Session({self.id!r}, {self.state.sequence} events)"
+
+    async def send(self, content: Content, *, key: str = "") -> Turn:
+        """Accept an input and start its turn. When this returns, the input is durable.
+
+        The same `key` again returns the same turn and accepts nothing. While another turn runs, the input waits.
+        Raises `InputRejected`, `ConfigError`, `StoreError`; then nothing was accepted.
+        """
+        message = input_message(content)
+        manifest = await self._runner.manifest()
+        since = self.state.sequence
+        turn_id = await accept(self._journal, manifest, message, key=key)
+        self._runner.start()
+        return Turn(turn_id, self._runner, since if self.state.sequence > since else 0)
+
+    async def run(self, content: Content, *, key: str = "") -> TurnResult:
+        """`send`, then wait for the turn to come to rest."""
+        return await (await self.send(content, key=key))
+
+    async def update(self, *, title: str | None = None, metadata: dict[str, str] | None = None) -> None:
+        """Change the title or the metadata."""
+        await self._journal.record(SessionUpdated(title=title, metadata=metadata))
+
+    async def approve(self, ask_id: str, *, by: str, reason: str = "") -> None:
+        """Let the call that this ask is about run. `by` says who agreed. Raises `UnknownAsk` when it is not open."""
+        await answer(self._journal, ask_id, "approved", by=by, reason=reason)
+        self._runner.start()
+
+    async def deny(self, ask_id: str, *, by: str, reason: str = "") -> None:
+        """Refuse the call that this ask is about; the model reads the reason. Raises `UnknownAsk` when not open."""
+        await answer(self._journal, ask_id, "denied", by=by, reason=reason)
+        self._runner.start()
+
+    async def messages(self) -> list[Message]:
+        """The transcript: inputs, replies and results, in order."""
+        await self._journal.flush()
+        return list(self.state.messages)
+
+    async def events(self, after: int = 0, *, limit: int = 1_000) -> list[Event]:
+        """Recorded events with a sequence above `after`, at most `limit`: what a reader that missed some reads."""
+        return await self._journal.store.read(self.id, after=after, limit=limit)
+
+    async def follow(self, after: int = 0) -> AsyncIterator[Event]:
+        """Every event above `after`, in order and without a gap: first from the log, then as they are recorded, by
+        this process or another. Does not end by itself."""
+        while True:
+            follower = self._journal.follow()
+            try:
+                while page := await self.events(after):
+                    for event in page:
+                        yield event
+                    after = page[-1].sequence
+                await _first(follower)
+            finally:
+                follower.close()
+
+    async def inspect(self, content: Content | None = None) -> Inspection:
+        """The request that would be sent next, after `content` if any. Sends nothing and records nothing."""
+        upcoming = [] if content is None else [input_message(content)]
+        return inspect(self.state, upcoming, await self._runner.manifest())
+
+    def resume(self) -> Turn | None:
+        """Go on with whatever the log says is owed; the turn under way, if there is one."""
+        if self.state.turn is not None or self.state.queue:
+            self._runner.start()
+        return self.turn
+
+
+async def _first(follower: AsyncIterator[Event | Signal]) -> None:
+    """Wait until something is published here, or it is time to look at the log again."""
+    try:
+        async with asyncio.timeout(POLL):
+            await anext(follower, None)
+    except TimeoutError:
+        return

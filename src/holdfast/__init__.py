@@ -11,6 +11,9 @@
 Importing this runs nothing and loads no provider, database or web code.
 """
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from holdfast.agent import Agent, Harness
 from holdfast.capability import Capability, CapabilityRef, SeedFile
 from holdfast.config import Config, Limits
@@ -60,9 +63,25 @@ from holdfast.runtime import Runtime
 from holdfast.services import FILES, FileInfo, Files, Key, Scope
 from holdfast.session import Session
 from holdfast.store import Store
+from holdfast.stores.memory import MemoryStore
 from holdfast.tool import NOT_DONE, Call, Context, Tool, tool
 
+if TYPE_CHECKING:
+    from holdfast.stores.sqlite import SQLiteStore
+    from holdfast.workspace.disk_files import DiskFiles
+
 __version__ = "0.1.0"
+"""The version of this package."""
+
+_LATER = {"SQLiteStore": "holdfast.stores.sqlite", "DiskFiles": "holdfast.workspace.disk_files"}
+
+
+def __getattr__(name: str) -> Any:
+    """Names whose modules load a database or system calls that most programs do not use."""
+    if name not in _LATER:
+        raise AttributeError(f"module 'holdfast' has no attribute {name!r}")
+    return getattr(importlib.import_module(_LATER[name]), name)
+
 
 __all__ = [
     "FILES",
@@ -82,6 +101,7 @@ __all__ = [
     "Decision",
     "Defer",
     "Deny",
+    "DiskFiles",
     "Document",
     "Driver",
     "DriverError",
@@ -100,6 +120,7 @@ __all__ = [
     "Lagged",
     "Limits",
     "Manifest",
+    "MemoryStore",
     "Message",
     "Modify",
     "NetworkAccess",
@@ -108,6 +129,7 @@ __all__ = [
     "Reply",
     "Request",
     "Runtime",
+    "SQLiteStore",
     "Scope",
     "SeedFile",
     "Session",

@@ -64,6 +64,7 @@ class Defer(Struct, frozen=True, kw_only=True):
 
 
 Decision = Allow | Deny | Modify | AskFor | Interrupt | Defer
+"""What a hook or policy may answer."""
 
 
 class HookEvent(Struct, frozen=True, kw_only=True):

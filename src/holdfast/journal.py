@@ -49,6 +49,7 @@ class Journal:
         self._clock = clock
         self._staged: list[Event] = []
         self._published = state.sequence
+        self._late: asyncio.TimerHandle | None = None
         self._followers: list[Follower] = []
         self._derived: dict[type, Any] = {}
 
@@ -102,10 +103,27 @@ class Journal:
     async def flush(self) -> None:
         """Make what is staged durable. Returns when all of it is; does nothing when nothing is staged."""
         if self._staged:
-            await asyncio.shield(self._submit())
+            write = self._submit()
+            if not write.done():
+                await asyncio.shield(write)
+            elif error := write.exception():
+                raise error
+
+    def flush_within(self, seconds: float) -> None:
+        """Make what is staged durable by then at the latest, unless a record takes it along before. Does not wait."""
+        if self._late is None:
+            self._late = asyncio.get_running_loop().call_later(seconds, self._submit_late)
+
+    def _submit_late(self) -> None:
+        self._late = None
+        if self._staged and self.broken is None:
+            self._submit()
 
     def _submit(self) -> asyncio.Future[None]:
         events, self._staged = self._staged, []
+        if self._late is not None:
+            self._late.cancel()
+            self._late = None
         try:
             write = self.store.append(
                 self.state.session_id, events, expected=events[0].sequence - 1, epoch=self.epoch

@@ -32,11 +32,14 @@ class Runner:
         self._last: TurnResult | None = None
         self._failure: BaseException | None = None
         self._cancelling: tuple[str, str] | None = None
-        self._nudge = asyncio.Event()
+        self._starts = 0
+        self._nudge: asyncio.Event | None = None
 
     def start(self) -> None:
         """See to it that whatever is owed gets done."""
-        self._nudge.set()
+        self._starts += 1
+        if self._nudge is not None:
+            self._nudge.set()
         if self._task is None or self._task.done():
             self._failure = None
             self._task = self._spawn(self._work())
@@ -132,7 +135,7 @@ class Runner:
             return True
 
     async def _rest(self, manifest: Manifest) -> bool:
-        self._nudge.clear()
+        starts = self._starts
         reason = self._cancel_reason()
         if reason is not None:
             rest: Waiting | Outcome = await finish("cancelled", self.journal, manifest, reason)
@@ -143,18 +146,21 @@ class Runner:
             return bool(self.journal.state.queue)
         if rest.wait.asks:
             self._announce(waiting(self.journal.state))
-        if rest.wait.until is None:
-            return False
-        return await self._pause(rest.wait.until)
+        if rest.wait.until is not None and self._starts == starts:
+            await self._pause(rest.wait.until)
+            return True
+        return self._starts != starts
 
-    async def _pause(self, until: datetime) -> bool:
-        delay = (until - self.journal.now()).total_seconds()
+    async def _pause(self, until: datetime) -> None:
+        """Sleep until this instant, or until somebody starts the runner again."""
+        self._nudge = asyncio.Event()
         try:
-            async with asyncio.timeout(max(0.0, delay)):
+            async with asyncio.timeout(max(0.0, (until - self.journal.now()).total_seconds())):
                 await self._nudge.wait()
         except TimeoutError:
-            pass
-        return True
+            return
+        finally:
+            self._nudge = None
 
     def _announce(self, result: TurnResult) -> None:
         self._last = result

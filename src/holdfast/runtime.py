@@ -11,9 +11,10 @@ import asyncio
 import os
 from collections.abc import Coroutine, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from types import TracebackType
 from typing import Any, Self
-from weakref import WeakValueDictionary
+from weakref import WeakValueDictionary, ref
 
 from holdfast.agent import Agent, Harness, read_layers, write_layers
 from holdfast.clock import Clock, SystemClock
@@ -27,7 +28,7 @@ from holdfast.manifest import Manifest
 from holdfast.registry import Registry
 from holdfast.resolve import resolve
 from holdfast.runner import Runner
-from holdfast.services import FILES, Key, Scope
+from holdfast.services import FILES, Key, Later, Scope
 from holdfast.session import Session
 from holdfast.state import State
 from holdfast.store import Head, Store
@@ -35,6 +36,9 @@ from holdfast.stores.memory import MemoryStore
 from holdfast.workspace.log_files import LogFiles
 
 Services = Mapping[Key[Any], Any]
+"""Services by key, lent to sessions."""
+
+_ManifestKey = tuple[tuple[int, ...], frozenset[Key[Any]]]
 
 
 class Runtime:
@@ -66,7 +70,7 @@ class Runtime:
         self._open = False
         self._tasks: set[asyncio.Task[None]] = set()
         self._runners: WeakValueDictionary[str, Runner] = WeakValueDictionary()
-        self._manifests: dict[Any, _Resolved] = {}
+        self._manifests: dict[_ManifestKey, _Resolved] = {}
 
     async def __aenter__(self) -> Self:
         await self.store.open()
@@ -113,7 +117,8 @@ class Runtime:
         state = State(session_id=new_id("session"))
         journal = Journal(self.store, self.clock, state, epoch=1)
         session = self._seat(journal, layers, services)
-        resolved = await self._resolve(layers, journal.scope)
+        key = (tuple(map(id, layers)), frozenset(journal.scope.keys()))
+        resolved = self._manifests.get(key) or await self._resolve(key, layers)
         journal.stage(
             SessionCreated(
                 harness=harness.name if harness else "",
@@ -177,11 +182,13 @@ class Runtime:
         self, journal: Journal, layers: tuple[Layer, ...], services: Services | None, *, keep: bool = True
     ) -> Session:
         """Put a journal together with its scope and the runner that drives it."""
-        lent = {FILES: _log_files(journal), **self._services, **(services or {})}
+        lent = {FILES: Later(partial(_log_files, ref(journal))), **self._services, **(services or {})}
         journal.scope = Scope(lent)
+        key = (tuple(map(id, layers)), frozenset(lent))
 
         async def manifest() -> Manifest:
-            return (await self._resolve(layers, journal.scope)).manifest
+            found = self._manifests.get(key) or await self._resolve(key, layers)
+            return found.manifest
 
         runner = Runner(journal, self._spawn, manifest)
         if keep:
@@ -195,15 +202,12 @@ class Runtime:
         task.add_done_callback(self._tasks.discard)
         return task
 
-    async def _resolve(self, layers: tuple[Layer, ...], scope: Scope) -> _Resolved:
+    async def _resolve(self, key: _ManifestKey, layers: tuple[Layer, ...]) -> _Resolved:
         """The manifest of these layers, made once and kept in the store under its digest."""
-        key = (tuple(map(id, layers)), frozenset(scope.keys()))
-        found = self._manifests.get(key)
-        if found is None:
-            manifest = resolve((*self._base, *layers), names=self.registry, lent=frozenset(scope.keys()))
-            await self.store.put_blob(manifest.document)
-            written = await self.store.put_blob(write_layers(layers))
-            found = self._manifests[key] = _Resolved(layers=layers, manifest=manifest, written=written)
+        manifest = resolve((*self._base, *layers), names=self.registry, lent=key[1])
+        await self.store.put_blob(manifest.document)
+        written = await self.store.put_blob(write_layers(layers))
+        found = self._manifests[key] = _Resolved(layers=layers, manifest=manifest, written=written)
         return found
 
     async def _fold(self, session_id: str) -> State:
@@ -244,7 +248,10 @@ def _own(config: Config | None) -> tuple[Layer, ...]:
     return (Layer(name="session", config=config),) if config is not None else ()
 
 
-def _log_files(journal: Journal) -> LogFiles:
+def _log_files(session: ref[Journal]) -> LogFiles:
+    """The session's files. Taken weakly, so that a session whose files nobody touches holds no circle."""
+    journal = session()
+    assert journal is not None
     store = journal.store
     return LogFiles(
         index=lambda: journal.state.files,

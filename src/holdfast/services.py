@@ -7,7 +7,7 @@ A tool or capability names the keys it needs; a missing one is an error when the
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from typing import Generic, Protocol, TypeVar, cast, runtime_checkable
 
@@ -22,11 +22,10 @@ T = TypeVar("T")
 class Key(Generic[T]):
     """The name of a service, carrying its type. Two keys are the same only when they are the same object."""
 
-    __slots__ = ("doc", "name")
+    __slots__ = ("name",)
 
-    def __init__(self, name: str, doc: str = "") -> None:
+    def __init__(self, name: str) -> None:
         self.name = name
-        self.doc = doc
 
     def __repr__(self) -> str:
         return f"Key({self.name!r})"
@@ -44,6 +43,15 @@ class PerCall(Protocol):
         ...
 
 
+class Later:
+    """A service that is made when it is first asked for."""
+
+    __slots__ = ("make",)
+
+    def __init__(self, make: Callable[[], object]) -> None:
+        self.make = make
+
+
 class Scope:
     """Services by key. Read-only; a call's scope also knows the call's outbox."""
 
@@ -51,7 +59,7 @@ class Scope:
 
     def __init__(
         self,
-        values: Mapping[Key[object], object] | None = None,
+        values: dict[Key[object], object] | None = None,
         *,
         call_id: str = "",
         outbox: list[Fact] | None = None,
@@ -69,6 +77,8 @@ class Scope:
                 f"this session lends no service {key.name!r}; "
                 "pass it to Runtime(services=...) or runtime.session(services=...)"
             ) from None
+        if isinstance(value, Later):
+            value = self._values[cast("Key[object]", key)] = value.make()
         if self._outbox is not None and isinstance(value, PerCall):
             value = value.for_call(self._call_id, self._outbox)
         return cast("T", value)
@@ -127,4 +137,5 @@ class Files(Protocol):
         ...
 
 
-FILES: Key[Files] = Key("files", "The session's workspace files.")
+FILES: Key[Files] = Key("files")
+"""The session's workspace files: on its log, unless the application lends others."""

@@ -42,6 +42,8 @@ class CallState(Struct, kw_only=True, omit_defaults=True):
     """The ask that stands before it, open or answered."""
     verdict: Literal["", "approved", "denied"] = ""
     verdict_reason: str = ""
+    asked: str = ""
+    """The arguments that were asked about: what an approval is for."""
     result: ToolResult | None = None
 
 
@@ -222,7 +224,7 @@ def _settled(state: State, event: Event, fact: facts.ToolCompleted) -> None:
 def _ask_opened(state: State, event: Event, fact: facts.AskOpened) -> None:
     state.asks[fact.ask_id] = fact
     if call := _call(state, fact.call_id):
-        call.ask_id = fact.ask_id
+        call.ask_id, call.asked = fact.ask_id, fact.arguments
 
 
 def _ask_answered(state: State, event: Event, fact: facts.AskAnswered) -> None:

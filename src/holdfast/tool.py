@@ -71,6 +71,7 @@ class NotDone:
 
 
 NOT_DONE = NotDone()
+"""What a reconcile function returns for a call that had no effect and may run."""
 
 Ask = bool | Callable[[Any], bool | str]
 """Whether a person must agree first: always, or when this says so of the arguments (a text is the reason)."""

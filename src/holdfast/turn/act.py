@@ -8,16 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from holdfast.events import AskExpired, AskOpened, HookDecided, ToolCompleted
-from holdfast.hook import AskFor
+from holdfast.events import AskExpired, Fact, ToolCompleted
 from holdfast.journal import Journal
 from holdfast.manifest import Manifest
-from holdfast.messages import ToolResult
 from holdfast.state import CallState
-from holdfast.turn.asks import open_ask, wants_ask
 from holdfast.turn.call import CUT_OFF, Ready, prepare, result_of
 from holdfast.turn.decide import Owed
-from holdfast.turn.gate import before_tool, has_gates
+from holdfast.turn.gate import before_tool
 from holdfast.turn.lanes import run_all
 
 
@@ -50,23 +47,9 @@ def _denied(call: CallState, reason: str) -> ToolCompleted:
     return ToolCompleted(result=result_of(call.call, f"Denied: {reason}. Nothing was run.", "denied"))
 
 
-async def _check(
-    call: CallState, journal: Journal, manifest: Manifest
-) -> Ready | ToolCompleted | AskOpened | HookDecided:
-    """The call made ready, or the fact that stands in the way: its outcome, an ask, or the end of the turn."""
-    ready = prepare(call.call, call.call.arguments, manifest.tools, call.attempt + 1)
-    if isinstance(ready, ToolResult):
-        return ToolCompleted(result=ready)
-    if call.verdict:
-        return ready
-    checked = await before_tool(ready, journal, manifest) if has_gates(manifest, "before_tool") else ready
-    match checked:
-        case Ready():
-            reason = wants_ask(checked)
-            return open_ask(checked, AskFor(reason=reason)) if reason else checked
-        case AskFor():
-            return open_ask(ready, checked)
-        case ToolResult():
-            return ToolCompleted(result=checked)
-        case HookDecided():
-            return checked
+async def _check(call: CallState, journal: Journal, manifest: Manifest) -> Ready | Fact:
+    """The call made ready, or the fact that stands in its way: an outcome, an ask, or the end of the turn."""
+    ready = prepare(call.call, call.asked or call.call.arguments, manifest.tools, call.attempt + 1)
+    if isinstance(ready, Ready) and not call.verdict:
+        return await before_tool(ready, journal, manifest)
+    return ready

@@ -9,12 +9,21 @@ from holdfast.store import digest_of
 from holdfast.turn.call import Ready
 
 
-def wants_ask(ready: Ready) -> str:
-    """Why the tool's author wants a person to agree first; empty when they do not."""
-    wanted = ready.tool.ask if isinstance(ready.tool.ask, bool) else ready.tool.ask(ready.arguments)
-    if isinstance(wanted, str):
-        return wanted
-    return f"{ready.call.name} needs approval" if wanted else ""
+def author_asks(ready: Ready) -> AskOpened | None:
+    """The ask that the tool's author wants before these arguments run, if any. A check that fails asks."""
+    wanted = ready.tool.ask
+    if not isinstance(wanted, bool):
+        try:
+            wanted = wanted(ready.arguments)
+        except Exception as error:
+            wanted = (
+                f"whether {ready.call.name} needs approval could not be told: {type(error).__name__}: {error}"
+            )
+    if not wanted:
+        return None
+    return open_ask(
+        ready, AskFor(reason=wanted if isinstance(wanted, str) else f"{ready.call.name} needs approval")
+    )
 
 
 def open_ask(ready: Ready, wanted: AskFor) -> AskOpened:

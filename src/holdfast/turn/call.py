@@ -9,7 +9,7 @@ from typing import Any
 from msgspec import Struct
 
 from holdfast.errors import StoreError, ToolError, WorkspaceError
-from holdfast.events import Fact, ToolOutput, ToolProgress
+from holdfast.events import Fact, ToolCompleted, ToolOutput, ToolProgress
 from holdfast.journal import Journal
 from holdfast.messages import BlobRef, CallStatus, Document, Image, Text, ToolCall, ToolResult
 from holdfast.schema import InvalidArguments, encode_value
@@ -33,22 +33,24 @@ class Ready(Struct, frozen=True, kw_only=True):
     attempt: int
 
 
-def prepare(call: ToolCall, text: str, tools: dict[str, Tool], attempt: int) -> Ready | ToolResult:
-    """Look the tool up and check the arguments; a result that says all that is wrong when they do not fit."""
+def prepare(call: ToolCall, text: str, tools: dict[str, Tool], attempt: int) -> Ready | ToolCompleted:
+    """Look the tool up and check the arguments; an outcome that says all that is wrong when they do not fit."""
     tool = tools.get(call.name)
     if tool is None:
         known = ", ".join(tools) or "(none)"
-        return result_of(
-            call, f"Error: there is no tool {call.name!r}. Tools you can call: {known}.", "error"
-        )
+        return _not_run(call, f"Error: there is no tool {call.name!r}. Tools you can call: {known}.")
     try:
         arguments = tool.parameters.read(text or "{}")
     except InvalidArguments as error:
         listed = "\n".join(f"- {problem}" for problem in error.problems)
-        return result_of(
-            call, f"Error: invalid arguments for {call.name}. Nothing was run. Problems:\n{listed}", "error"
+        return _not_run(
+            call, f"Error: invalid arguments for {call.name}. Nothing was run. Problems:\n{listed}"
         )
     return Ready(call=call, tool=tool, arguments=arguments, text=text or "{}", attempt=attempt)
+
+
+def _not_run(call: ToolCall, text: str) -> ToolCompleted:
+    return ToolCompleted(result=result_of(call, text, "error"))
 
 
 def result_of(call: ToolCall, text: str, status: CallStatus) -> ToolResult:

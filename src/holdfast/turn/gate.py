@@ -12,12 +12,13 @@ from typing import TypeVar
 
 from msgspec import structs
 
-from holdfast.events import HookDecided
+from holdfast.events import Fact, HookDecided, ToolCompleted
 from holdfast.hook import AskFor, Decision, Deny, HookEvent, Interrupt, Modify, Point
 from holdfast.journal import Journal
 from holdfast.manifest import Manifest
 from holdfast.messages import ToolResult
 from holdfast.policy import Action, ActionKind
+from holdfast.turn.asks import author_asks, open_ask
 from holdfast.turn.call import Ready, prepare, result_of
 
 T = TypeVar("T")
@@ -27,6 +28,8 @@ Verdict = tuple[str, Decision]
 
 def has_gates(manifest: Manifest, point: Point) -> bool:
     """Whether anything is asked at this point, so that the common case costs nothing."""
+    if not manifest.hooks:
+        return bool(manifest.policies)
     return bool(manifest.policies) or any(hook.point == point for hook in manifest.hooks)
 
 
@@ -56,57 +59,59 @@ async def turn_refused(point: Point, journal: Journal, manifest: Manifest) -> bo
     return False
 
 
-async def before_tool(
-    ready: Ready, journal: Journal, manifest: Manifest
-) -> Ready | ToolResult | AskFor | HookDecided:
-    """The call as hooks and policies leave it: ready (with other arguments perhaps), answered with a refusal, waiting
-    for a person, or the end of the turn."""
-    await journal.flush()
-    call = ready.call
+async def before_tool(ready: Ready, journal: Journal, manifest: Manifest) -> Ready | Fact:
+    """The call as hooks, policies and the tool's author leave it: ready (with other arguments perhaps), or the fact
+    that stands in its way: a refusal as its outcome, an ask, or the end of the turn."""
+    if has_gates(manifest, "before_tool"):
+        await journal.flush()
+        for ask in (_hooks_on, _policies_on):
+            for who, decision in await ask(ready, journal, manifest):
+                after = _decided(who, decision, ready, journal, manifest)
+                if not isinstance(after, Ready):
+                    return after
+                ready = after
+    return author_asks(ready) or ready
+
+
+async def _hooks_on(ready: Ready, journal: Journal, manifest: Manifest) -> list[Verdict]:
     event = HookEvent(
         point="before_tool",
         session_id=journal.state.session_id,
         turn_id=journal.context.turn_id,
-        tool=call.name,
-        call_id=call.id,
+        tool=ready.call.name,
+        call_id=ready.call.id,
         arguments=ready.text,
     )
-    for who, decision in await ask_hooks(event, journal, manifest):
-        after = _decided(who, decision, ready, journal, manifest)
-        if not isinstance(after, Ready):
-            return after
-        ready = after
+    return await ask_hooks(event, journal, manifest)
+
+
+async def _policies_on(ready: Ready, journal: Journal, manifest: Manifest) -> list[Verdict]:
     action = Action(
         kind="tool",
-        session_id=event.session_id,
-        turn_id=event.turn_id,
-        name=call.name,
-        call_id=call.id,
+        session_id=journal.state.session_id,
+        turn_id=journal.context.turn_id,
+        name=ready.call.name,
+        call_id=ready.call.id,
         arguments=ready.text,
         effect=ready.tool.effect,
     )
-    for who, decision in await _ask_policies(action, manifest):
-        after = _decided(who, decision, ready, journal, manifest)
-        if not isinstance(after, Ready):
-            return after
-        ready = after
-    return ready
+    return await _ask_policies(action, manifest)
 
 
 def _decided(
     who: str, decision: Decision, ready: Ready, journal: Journal, manifest: Manifest
-) -> Ready | ToolResult | AskFor | HookDecided:
+) -> Ready | Fact:
     """What a decision makes of a call that is ready; it is recorded when it changes something."""
     call = ready.call
     fact = HookDecided(hook=who, point="before_tool", decision="deny", call_id=call.id)
     match decision:
         case Deny(reason):
             journal.stage(structs.replace(fact, reason=reason))
-            return result_of(call, f"Denied: {reason}. Nothing was run.", "denied")
+            return ToolCompleted(result=result_of(call, f"Denied: {reason}. Nothing was run.", "denied"))
         case Interrupt(reason):
             return structs.replace(fact, decision="interrupt", reason=reason)
         case AskFor():
-            return decision
+            return open_ask(ready, decision)
         case Modify(arguments=str(text)):
             journal.stage(structs.replace(fact, decision="modify", reason=decision.reason, arguments=text))
             return prepare(call, text, manifest.tools, ready.attempt)

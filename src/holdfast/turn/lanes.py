@@ -20,6 +20,9 @@ from holdfast.turn.gate import after_tool, has_gates
 
 Lane = list[Ready]
 
+PURE_CLAIM = 0.005
+"""Seconds by which the claim of a call without effect is durable. A quick one shares the append of its outcome."""
+
 
 async def run_all(ready: list[Ready], journal: Journal, manifest: Manifest) -> None:
     """Run the calls. Those that start at once are claimed together, in one append."""
@@ -27,7 +30,11 @@ async def run_all(ready: list[Ready], journal: Journal, manifest: Manifest) -> N
         return
     lanes = _lanes(ready, manifest.parallel_calls)
     first = [lane[0] for lane in lanes[: manifest.tool_concurrency]]
-    await journal.record(*[_claim(call, journal) for call in first])
+    journal.stage(*[_claim(call, journal) for call in first])
+    if all(call.tool.effect == "pure" for call in first):
+        journal.flush_within(PURE_CLAIM)
+    else:
+        await journal.flush()
     claimed = {call.call.id for call in first}
     if len(lanes) == 1:
         await _run_lane(lanes[0], claimed, journal, manifest)

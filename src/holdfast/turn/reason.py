@@ -34,9 +34,7 @@ async def reason(journal: Journal, manifest: Manifest) -> None:
             reply = await manifest.driver.reply(request, watch.emit)
         message = name_reply(reply, message_id, turn)
     except Exception as error:
-        if not (
-            isinstance(error, TimeoutError) and limit.expired()
-        ):  # past the deadline the planner ends the turn
+        if not limit.expired():  # past its deadline, the planner ends the turn
             await journal.record(failed(error, turn, manifest, journal.now()))
         return
     journal.stage(

@@ -10,20 +10,22 @@ from holdfast.turn.call import Ready
 
 
 def author_asks(ready: Ready) -> AskOpened | None:
-    """The ask that the tool's author wants before these arguments run, if any. A check that fails asks."""
-    wanted = ready.tool.ask
-    if not isinstance(wanted, bool):
-        try:
-            wanted = wanted(ready.arguments)
-        except Exception as error:
-            wanted = (
-                f"whether {ready.call.name} needs approval could not be told: {type(error).__name__}: {error}"
-            )
+    """The ask that the tool's author wants before these arguments run, if any."""
+    wanted = _wanted(ready)
     if not wanted:
         return None
-    return open_ask(
-        ready, AskFor(reason=wanted if isinstance(wanted, str) else f"{ready.call.name} needs approval")
-    )
+    return open_ask(ready, AskFor(reason=wanted if isinstance(wanted, str) else f"{ready.call.name} needs approval"))
+
+
+def _wanted(ready: Ready) -> bool | str:
+    """What the author's check says of the arguments; one that fails asks."""
+    ask = ready.tool.ask
+    if isinstance(ask, bool):
+        return ask
+    try:
+        return ask(ready.arguments)
+    except Exception as error:
+        return f"whether {ready.call.name} needs approval could not be told: {type(error).__name__}: {error}"
 
 
 def open_ask(ready: Ready, wanted: AskFor) -> AskOpened:

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from datetime import datetime
 from typing import Any, TypeVar, cast
 
 from holdfast.clock import Clock
@@ -46,16 +45,13 @@ class Journal:
         """What the session lends to its tools."""
         self.broken: BaseException | None = None
         """Why nothing more can be recorded, once that is so."""
-        self._clock = clock
+        self.now = clock.now
+        """The current time of this journal's clock."""
         self._staged: list[Event] = []
         self._published = state.sequence
         self._late: asyncio.TimerHandle | None = None
         self._followers: list[Follower] = []
         self._derived: dict[type, Any] = {}
-
-    def now(self) -> datetime:
-        """The current time of this journal's clock."""
-        return self._clock.now()
 
     @property
     def running(self) -> TurnState:

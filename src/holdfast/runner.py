@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
 from datetime import datetime
+from itertools import chain
 from typing import Any
 
 from holdfast.errors import RuntimeClosed, UnknownTurn
@@ -28,7 +29,7 @@ class Runner:
         self.manifest = manifest
         """What the next turn would run under."""
         self._task: asyncio.Task[None] | None = None
-        self._waiters: dict[str, asyncio.Future[TurnResult]] = {}
+        self._waiters: dict[str, list[asyncio.Future[TurnResult]]] = {}
         self._last: TurnResult | None = None
         self._failure: BaseException | None = None
         self._cancelling: tuple[str, str] | None = None
@@ -63,10 +64,9 @@ class Runner:
         return await self._from_log(turn_id)
 
     async def _wait(self, turn_id: str) -> TurnResult:
-        waiter = self._waiters.get(turn_id)
-        if waiter is None:
-            waiter = self._waiters[turn_id] = asyncio.get_running_loop().create_future()
-        return await asyncio.shield(waiter)
+        waiter: asyncio.Future[TurnResult] = asyncio.get_running_loop().create_future()
+        self._waiters.setdefault(turn_id, []).append(waiter)
+        return await waiter
 
     async def _from_log(self, turn_id: str) -> TurnResult:
         """For a turn that ended some time ago: fold the log up to its end."""
@@ -120,8 +120,9 @@ class Runner:
         self._failure = error
         self.journal.fail(error)
         waiters, self._waiters = self._waiters, {}
-        for waiter in waiters.values():
-            waiter.set_exception(error)
+        for waiter in chain.from_iterable(waiters.values()):
+            if not waiter.done():
+                waiter.set_exception(error)
 
     async def _next(self) -> bool:
         """Drive until the session rests; whether something is owed then."""
@@ -164,6 +165,6 @@ class Runner:
 
     def _announce(self, result: TurnResult) -> None:
         self._last = result
-        waiter = self._waiters.pop(result.turn_id, None)
-        if waiter is not None and not waiter.done():
-            waiter.set_result(result)
+        for waiter in self._waiters.pop(result.turn_id, ()):
+            if not waiter.done():
+                waiter.set_result(result)

@@ -38,52 +38,55 @@ class InvalidArguments(HoldfastError):
 class Parameters:
     """The parameters of one tool: their schema, and how to read them.
 
-    Made from a signature by `parameters_of`, or from a raw JSON Schema.
+    Made from a signature by `parameters_of`, or from a raw JSON Schema. Besides fitting the schema, arguments must be
+    one clean JSON object: not too large or deep, no NaN, duplicate keys or lone surrogates, on which parsers disagree.
     """
 
-    __slots__ = ("_decode", "schema")
+    __slots__ = ("_decode", "_raw", "schema")
 
     def __init__(self, schema: dict[str, Any], decode: Callable[[str], Any] | None = None) -> None:
         self.schema = schema
-        self._decode = decode
+        self._raw = decode is None
+        self._decode = decode or _read_object
 
     def read(self, text: str) -> Any:
         """The checked arguments: a struct for a signature, a dict for a raw schema. Raises `InvalidArguments`."""
-        check_json(text)
-        if self._decode is None:
-            value = msgspec.json.decode(text)
-            if found := problems(self.schema, value):
-                raise InvalidArguments(found)
-            return value
+        _check_size(text)
         try:
-            return self._decode(text)
+            value = self._decode(text)
+            if text.count(":") > 1:
+                _strict.decode(text)
         except (ValueError, TypeError, RecursionError) as error:
-            found = problems(self.schema, msgspec.json.decode(text))
-            raise InvalidArguments(found or [str(error)]) from error
+            raise InvalidArguments(self._explain(text, error)) from error
+        if self._raw and (found := problems(self.schema, value)):
+            raise InvalidArguments(found)
+        return value
+
+    def _explain(self, text: str, error: Exception) -> list[str]:
+        """Everything that is wrong with arguments that could not be read."""
+        try:
+            value = msgspec.json.decode(text)
+            _strict.decode(text)
+        except (ValueError, RecursionError) as malformed:
+            reason = "a lone surrogate" if _LONE_SURROGATE.search(text) else str(malformed)
+            return [f"the arguments are not valid JSON: {reason}"]
+        if not isinstance(value, dict):
+            return [f"the arguments must be a JSON object, not {type(value).__name__}"]
+        return problems(self.schema, value) or [str(error)]
 
 
-def check_json(text: str) -> None:
-    """Refuse text that is not one clean JSON object: too large, too deep, NaN, duplicate keys, lone surrogates.
-
-    Raises `InvalidArguments`. These are checked before the schema because parsers disagree about them.
-    """
+def _check_size(text: str) -> None:
+    """Refuse arguments that are too large or too deep before anything reads them."""
     if len(text) > MAX_ARGUMENT_BYTES:
         raise InvalidArguments(
             [f"the arguments are {len(text):,} characters long; the limit is {MAX_ARGUMENT_BYTES:,}"]
         )
     if text.count("{") + text.count("[") > MAX_ARGUMENT_DEPTH and _depth(text) > MAX_ARGUMENT_DEPTH:
         raise InvalidArguments([f"the arguments are nested deeper than {MAX_ARGUMENT_DEPTH} levels"])
-    try:
-        value = msgspec.json.decode(text)
-        if text.count(":") > 1:
-            _strict.decode(text)
-    except msgspec.DecodeError as error:
-        reason = "a lone surrogate" if _LONE_SURROGATE.search(text) else str(error)
-        raise InvalidArguments([f"the arguments are not valid JSON: {reason}"]) from error
-    except (UnicodeEncodeError, ValueError, RecursionError) as error:
-        raise InvalidArguments([f"the arguments are not valid JSON: {error}"]) from error
-    if not isinstance(value, dict):
-        raise InvalidArguments([f"the arguments must be a JSON object, not {type(value).__name__}"])
+
+
+def _read_object(text: str) -> dict[str, Any]:
+    return msgspec.json.decode(text, type=dict[str, Any])
 
 
 _LONE_SURROGATE = re.compile(

@@ -14,7 +14,9 @@ def author_asks(ready: Ready) -> AskOpened | None:
     wanted = _wanted(ready)
     if not wanted:
         return None
-    return open_ask(ready, AskFor(reason=wanted if isinstance(wanted, str) else f"{ready.call.name} needs approval"))
+    return open_ask(
+        ready, AskFor(reason=wanted if isinstance(wanted, str) else f"{ready.call.name} needs approval")
+    )
 
 
 def _wanted(ready: Ready) -> bool | str:

@@ -146,6 +146,9 @@ RULES: tuple[Rule, ...] = (
         lambda state, turn, now: Stop(turn.failure_stop),
     ),
     Rule(
+        "the model declined", lambda state, turn, limits, now: turn.stop == "refusal", Stop, _stop("refusal")
+    ),
+    Rule(
         "calls are owed, but the iteration limit leaves no reply to read their results",
         lambda state, turn, limits, now: (
             bool(turn.calls) and bool(turn.owed) and turn.iteration >= limits.max_iterations
@@ -164,9 +167,6 @@ RULES: tuple[Rule, ...] = (
         lambda state, turn, limits, now: bool(turn.calls) and bool(turn.owed),
         Wait,
         lambda state, turn, now: Wait(tuple(call.ask_id for call in turn.owed), _until(state, turn)),
-    ),
-    Rule(
-        "the model declined", lambda state, turn, limits, now: turn.stop == "refusal", Stop, _stop("refusal")
     ),
     Rule(
         "the reply was cut short",

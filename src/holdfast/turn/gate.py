@@ -13,7 +13,7 @@ from typing import TypeVar
 from msgspec import structs
 
 from holdfast.events import Fact, HookDecided, ToolCompleted
-from holdfast.hook import AskFor, Decision, Deny, HookEvent, Interrupt, Modify, Point
+from holdfast.hook import Allow, AskFor, Decision, Defer, Deny, HookEvent, Interrupt, Modify, Point
 from holdfast.journal import Journal
 from holdfast.manifest import Manifest
 from holdfast.messages import ToolResult
@@ -28,15 +28,26 @@ Verdict = tuple[str, Decision]
 
 def has_gates(manifest: Manifest, point: Point) -> bool:
     """Whether anything is asked at this point, so that the common case costs nothing."""
-    if not manifest.hooks:
+    if manifest.policies or not manifest.hooks:
         return bool(manifest.policies)
-    return bool(manifest.policies) or any(hook.point == point for hook in manifest.hooks)
+    return any(hook.point == point for hook in manifest.hooks)
 
 
-async def turn_refused(point: Point, journal: Journal, manifest: Manifest) -> bool:
+async def turn_refused(journal: Journal, manifest: Manifest) -> bool:
     """Whether a hook or policy ends the turn before the model is asked; recorded when one does."""
-    if not has_gates(manifest, point):
-        return False
+    points: tuple[Point, ...] = ("before_reason",)
+    if journal.running.iteration == 0:
+        points = ("before_turn", "before_reason")
+    for point in points:
+        for who, decision in await _on_turn(point, journal, manifest):
+            if isinstance(decision, Deny | Interrupt):
+                fact = HookDecided(hook=who, point=point, decision="interrupt", reason=decision.reason)
+                await journal.record(fact)
+                return True
+    return False
+
+
+async def _on_turn(point: Point, journal: Journal, manifest: Manifest) -> list[Verdict]:
     event = HookEvent(
         point=point,
         session_id=journal.state.session_id,
@@ -50,13 +61,7 @@ async def turn_refused(point: Point, journal: Journal, manifest: Manifest) -> bo
         turn_id=event.turn_id,
         name=manifest.model if kind == "model" else "",
     )
-    for who, decision in await _ask_all(event, action, journal, manifest):
-        if isinstance(decision, Deny | Interrupt):
-            await journal.record(
-                HookDecided(hook=who, point=point, decision="interrupt", reason=decision.reason)
-            )
-            return True
-    return False
+    return [*await ask_hooks(event, journal, manifest), *await _ask_policies(action, manifest)]
 
 
 async def before_tool(ready: Ready, journal: Journal, manifest: Manifest) -> Ready | Fact:
@@ -108,6 +113,9 @@ def _decided(
         case Deny(reason):
             journal.stage(structs.replace(fact, reason=reason))
             return ToolCompleted(result=result_of(call, f"Denied: {reason}. Nothing was run.", "denied"))
+        case Defer(until=until, reason=reason):
+            wait = Deny(f"not before {until.isoformat()}" + (f", {reason}" if reason else ""))
+            return _decided(who, wait, ready, journal, manifest)
         case Interrupt(reason):
             return structs.replace(fact, decision="interrupt", reason=reason)
         case AskFor():
@@ -138,10 +146,6 @@ async def after_tool(result: ToolResult, ready: Ready, journal: Journal, manifes
             journal.stage(structs.replace(fact, decision="deny", reason=decision.reason))
             result = result_of(call, f"Withheld: {decision.reason}", "denied")
     return result
-
-
-async def _ask_all(event: HookEvent, action: Action, journal: Journal, manifest: Manifest) -> list[Verdict]:
-    return [*await ask_hooks(event, journal, manifest), *await _ask_policies(action, manifest)]
 
 
 async def ask_hooks(event: HookEvent, journal: Journal, manifest: Manifest) -> list[Verdict]:

@@ -21,21 +21,22 @@ async def reason(journal: Journal, manifest: Manifest) -> None:
     """Ask the model once. Stages its message, or records why there is none. Raises `StoreError`."""
     await journal.flush()
     turn = journal.running
-    if turn.iteration == 0 and await turn_refused("before_turn", journal, manifest):
-        return
-    if await turn_refused("before_reason", journal, manifest):
+    if (manifest.hooks or manifest.policies) and await turn_refused(journal, manifest):
         return
     message_id = new_id("message")
     request = build_request(journal.state, journal.derived(Prompt), manifest)
     watch = _Watch(journal, turn.id, message_id)
-    deadline = None if turn.deadline is None else (turn.deadline - journal.now()).total_seconds()
     try:
-        async with asyncio.timeout(deadline) as limit:
+        if turn.deadline is None:
             reply = await manifest.driver.reply(request, watch.emit)
+        else:
+            async with asyncio.timeout((turn.deadline - journal.now()).total_seconds()):
+                reply = await manifest.driver.reply(request, watch.emit)
         message = name_reply(reply, message_id, turn)
     except Exception as error:
-        if not limit.expired():  # past its deadline, the planner ends the turn
-            await journal.record(failed(error, turn, manifest, journal.now()))
+        now = journal.now()
+        if turn.deadline is None or now < turn.deadline:  # past its deadline, the planner ends the turn
+            await journal.record(failed(error, turn, manifest, now))
         return
     journal.stage(
         OutputMessageCompleted(

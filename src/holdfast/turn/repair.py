@@ -16,25 +16,26 @@ from holdfast.messages import Message, Part, Text, Thinking, ToolCall, ToolResul
 NO_RESULT = "Cancelled: no result of this call was recorded. Do not assume that it had an effect, or that it had none."
 NO_OUTPUT = "(no output)"
 
+_NOT_A_USERS = (ToolCall, ToolResult, Thinking)
+
 
 def repair(messages: Sequence[Message], seen: set[str] | None = None) -> list[Message]:
     """The transcript, mended. `seen` holds the provider ids used before these messages, and takes in theirs."""
     seen = set() if seen is None else seen
-    results = _results_by_call(messages)
+    results = _results_by_call(messages) if len(messages) > 1 else {}
     mended: list[Message] = []
     for place, message in enumerate(messages):
         if message.role == "tool":
             continue
         parts = [part for part in message.content if not _is_empty(part)]
-        calls = [part for part in parts if isinstance(part, ToolCall)]
+        calls: list[ToolCall] = []
         if message.role == "user":
-            parts = [part for part in parts if not isinstance(part, ToolCall | ToolResult | Thinking)]
-        elif calls:
+            parts = [part for part in parts if type(part) not in _NOT_A_USERS]
+        else:
             parts, calls = _with_own_ids(parts, seen)
         if parts:
             mended.append(_with_content(message, parts))
-        if message.role == "assistant":
-            mended.extend(_answer(call, results.get((place, index))) for index, call in enumerate(calls))
+        mended.extend([_answer(call, results.get((place, index))) for index, call in enumerate(calls)])
     return mended
 
 
@@ -55,9 +56,9 @@ def _results_by_call(messages: Sequence[Message]) -> dict[tuple[int, int], Messa
 
 
 def _is_empty(part: Part) -> bool:
-    if isinstance(part, Text):
+    if type(part) is Text:
         return not part.text
-    return isinstance(part, Thinking) and not (part.text or part.signature or part.encrypted)
+    return type(part) is Thinking and not (part.text or part.signature or part.encrypted)
 
 
 def _with_own_ids(parts: Iterable[Part], seen: set[str]) -> tuple[list[Part], list[ToolCall]]:

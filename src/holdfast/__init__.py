@@ -33,6 +33,7 @@ from holdfast.errors import (
 )
 from holdfast.events import (
     ArgumentsDelta,
+    AskOpened,
     Event,
     Fact,
     Lagged,
@@ -65,6 +66,7 @@ from holdfast.session import Session
 from holdfast.store import Store
 from holdfast.stores.memory import MemoryStore
 from holdfast.tool import NOT_DONE, Call, Context, Tool, tool
+from holdfast.turn.prompt import Inspection
 
 if TYPE_CHECKING:
     from holdfast.stores.sqlite import SQLiteStore
@@ -91,6 +93,7 @@ __all__ = [
     "Allow",
     "ArgumentsDelta",
     "AskFor",
+    "AskOpened",
     "BlobRef",
     "Call",
     "Capability",
@@ -115,6 +118,7 @@ __all__ = [
     "HookEvent",
     "Image",
     "InputRejected",
+    "Inspection",
     "Interrupt",
     "Key",
     "Lagged",

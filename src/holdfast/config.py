@@ -22,6 +22,7 @@ from msgspec import Struct
 
 from holdfast.capability import Capability, CapabilityRef, SeedFile
 from holdfast.driver import Driver, Settings
+from holdfast.errors import ConfigError
 from holdfast.hook import Hook
 from holdfast.network import NetworkAccess, narrow
 from holdfast.policy import Policy
@@ -59,6 +60,11 @@ class McpServer(Struct, frozen=True, kw_only=True, omit_defaults=True):
     command: tuple[str, ...] = ()
     url: str = ""
     environment: dict[str, str] = {}
+    """May hold credentials: only the names are ever shown."""
+
+    def __repr__(self) -> str:
+        names = ", ".join(sorted(self.environment))
+        return f"McpServer(name={self.name!r}, command={self.command!r}, url={self.url!r}, environment=<{names}>)"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -80,6 +86,11 @@ class Config:
     parallel_calls: bool | None = None
     """False runs the calls of a batch one after another."""
     locale: str | None = None
+
+    def __post_init__(self) -> None:
+        for tool in self.tools:
+            if not isinstance(tool, Tool):
+                raise ConfigError(f"{tool!r} is not a tool; make one of a function with @tool")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

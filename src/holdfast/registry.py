@@ -27,6 +27,9 @@ DRIVERS: dict[str, str] = {
 SQLITE = "holdfast.stores.sqlite:SQLiteStore"
 """What serves a store given as a path."""
 
+POSTGRES = "holdfast.stores.postgres:PostgresStore"
+"""What serves a store given as a URL like `postgresql://user@host/database`."""
+
 CAPABILITIES: dict[str, str] = {
     "files": "holdfast.capabilities.files:files",
 }
@@ -78,21 +81,32 @@ class Registry:
             raise UnknownCapability(
                 f"no capability is called {ref.name!r}; {_suggest(ref.name, self._capabilities)}"
             )
-        if isinstance(entry, Capability):
-            return entry
-        factory: CapabilityFactory = _load(entry) if isinstance(entry, str) else entry
-        return factory(ref.config)
+        made: CapabilityFactory | Capability = _load(entry) if isinstance(entry, str) else entry
+        if not isinstance(made, Capability):
+            return made(ref.config)
+        if ref.config:
+            raise ConfigError(
+                f"capability {ref.name!r} takes no configuration; it was given {sorted(ref.config)}"
+            )
+        return made
 
     def store(self, location: str | os.PathLike[str]) -> Store:
-        """The store at this location: a path is one SQLite file."""
-        store: Store = _load(SQLITE)(location)
+        """The store at this location: a path is one SQLite file, `postgresql://…` a Postgres database."""
+        is_url = isinstance(location, str) and location.startswith(("postgres://", "postgresql://"))
+        store: Store = _load(POSTGRES if is_url else SQLITE)(location)
         return store
 
     async def close(self) -> None:
-        """Close every driver that was made here."""
+        """Close every driver that was made here. When some fail, the first failure is raised after all were tried."""
+        failures = []
         while self._live:
             _, driver = self._live.popitem()
-            await driver.close()
+            try:
+                await driver.close()
+            except Exception as error:
+                failures.append(error)
+        if failures:
+            raise failures[0]
 
 
 def _made(entry: str | Driver | DriverFactory) -> Driver:
@@ -103,10 +117,15 @@ def _made(entry: str | Driver | DriverFactory) -> Driver:
 
 def _load(dotted: str) -> Any:
     module, _, name = dotted.partition(":")
+    if not module or not name:
+        raise ConfigError(f"{dotted!r} does not name anything; write package.module:Name")
     try:
-        return getattr(importlib.import_module(module), name)
+        found = importlib.import_module(module)
     except ModuleNotFoundError as error:
         raise ConfigError(f"{dotted} needs the package {error.name!r}, which is not installed") from error
+    if not hasattr(found, name):
+        raise ConfigError(f"{dotted} cannot be found: module {module} has no {name!r}")
+    return getattr(found, name)
 
 
 def _listing(names: Iterable[str]) -> str:

@@ -8,6 +8,8 @@ here, never mid-turn.
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Collection, Iterable, Sequence
 from functools import reduce
 from typing import Any, Protocol
@@ -29,9 +31,9 @@ from holdfast.config import (
     topmost_fields,
 )
 from holdfast.driver import Driver, Settings
-from holdfast.errors import CapabilityCycle, ConfigError, MissingService, UnknownModel
+from holdfast.errors import CapabilityCycle, ConfigError, MissingService, UnknownCapability, UnknownModel
 from holdfast.manifest import Manifest, Origin
-from holdfast.network import NetworkAccess
+from holdfast.network import NetworkAccess, check_rule
 from holdfast.services import Key
 from holdfast.tool import Tool
 
@@ -57,56 +59,89 @@ def resolve(layers: Sequence[Layer], *, names: Names, lent: Collection[Key[Any]]
     `CapabilityCycle`, `MissingService`) naming the layer or capability to mend.
     """
     config = reduce(merge, [layer.config for layer in layers], Config())
-    capabilities = _expand(config.capabilities, names)
-    driver, model, model_name = _route(config.model, names)
+    _check_network(layers)
+    expanded = _expand(layers, config.capabilities, names)
+    capabilities = tuple(expanded.values())
+    driver, model, model_name = _route(layers, config.model, names)
     tools = last_wins([tool for cap in capabilities for tool in cap.tools] + list(config.tools), "name")
     _check_services(tools, capabilities, lent)
     limits: Limits = topmost_fields(DEFAULT_LIMITS, config.limits)
-    return Manifest(
+    manifest = Manifest(
         model=model,
         driver=driver,
         model_name=model_name,
         instructions=_instructions(config, capabilities),
         settings=config.settings or Settings(),
         tools={tool.name: tool for tool in tools},
-        capabilities=tuple(_ref(cap, config) for cap in capabilities),
+        capabilities=tuple(_ref(name, config) for name in expanded),
         files=last_wins([file for cap in capabilities for file in cap.files] + list(config.files), "path"),
         mcp_servers=config.mcp_servers,
-        hooks=tuple([hook for cap in capabilities for hook in cap.hooks]) + config.hooks,
-        policies=tuple([policy for cap in capabilities for policy in cap.policies]) + config.policies,
+        hooks=last_wins([hook for cap in capabilities for hook in cap.hooks] + list(config.hooks), "id"),
+        policies=last_wins(
+            [it for cap in capabilities for it in cap.policies] + list(config.policies), "name"
+        ),
         network=config.network or NetworkAccess(),
         max_iterations=_positive(limits.max_iterations, "max_iterations"),
-        turn_timeout=limits.turn_timeout and _positive(limits.turn_timeout, "turn_timeout"),
+        turn_timeout=None if limits.turn_timeout is None else _positive(limits.turn_timeout, "turn_timeout"),
         tool_timeout=_positive(limits.tool_timeout, "tool_timeout"),
         tool_concurrency=_positive(limits.tool_concurrency, "tool_concurrency"),
-        model_retries=limits.model_retries or 0,
+        model_retries=_positive(limits.model_retries, "model_retries") if limits.model_retries else 0,
         result_bytes=_positive(limits.result_bytes, "result_bytes"),
         parallel_calls=config.parallel_calls is not False,
         locale=config.locale or "",
         origins=tuple(_origins(layers, capabilities)),
     )
+    _check_document(manifest)
+    return manifest
+
+
+def _check_document(manifest: Manifest) -> None:
+    try:
+        _ = manifest.document
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ConfigError(
+            f"the configuration cannot be written as JSON: {error}; remove lone surrogates, and values that JSON "
+            "does not have, from instructions, files, schemas and capability configurations"
+        ) from error
 
 
 def _positive(value: Any, name: str) -> Any:
-    if not value or value < 0:
+    if not 0 < value < math.inf:
         raise ConfigError(f"limit {name} is {value!r}; it must be above 0 (leave it unset for the default)")
     return value
 
 
-def _route(model: str | Driver | None, names: Names) -> tuple[Driver, str, str]:
+def _check_network(layers: Iterable[Layer]) -> None:
+    for layer in layers:
+        access = layer.config.network or NetworkAccess()
+        for rule in (*(access.allowed or ()), *access.blocked):
+            try:
+                check_rule(rule)
+            except ConfigError as error:
+                raise ConfigError(f"{layer.name}: {error}") from None
+
+
+def _route(layers: Iterable[Layer], model: str | Driver | None, names: Names) -> tuple[Driver, str, str]:
     if model is None:
         raise UnknownModel(
             'no layer names a model; set one, such as Agent(..., model="openai-chat/gpt-5-mini") or Runtime(model=...)'
         )
     if not isinstance(model, str):
         return model, f"{model.wire}/", ""
-    driver, name = names.driver(model)
+    try:
+        driver, name = names.driver(model)
+    except UnknownModel as error:
+        who = [layer.name for layer in layers if layer.config.model is not None][-1]
+        raise UnknownModel(f"{who}: {error}") from None
     return driver, model, name
 
 
-def _expand(refs: Iterable[CapabilityRef | Capability], names: Names) -> tuple[Capability, ...]:
-    """Depth first, dependencies before dependents; an explicit configuration beats a dependency's empty one."""
+def _expand(
+    layers: Iterable[Layer], refs: Iterable[CapabilityRef | Capability], names: Names
+) -> dict[str, Capability]:
+    """By name, dependencies before dependents; an explicit configuration beats a dependency's empty one."""
     explicit = {ref.name: ref for ref in refs}
+    asked_by = {ref.name: layer.name for layer in layers for ref in layer.config.capabilities}
     done: dict[str, Capability] = {}
 
     def visit(name: str, chain: tuple[str, ...]) -> None:
@@ -116,22 +151,26 @@ def _expand(refs: Iterable[CapabilityRef | Capability], names: Names) -> tuple[C
             )
         if name in done:
             return
+        if len(done) + len(chain) >= MAX_CAPABILITIES:
+            raise ConfigError(f"more than {MAX_CAPABILITIES} capabilities; the last was {name!r}")
         given = explicit.get(name) or CapabilityRef(name=name)
-        capability = given if isinstance(given, Capability) else names.capability(given)
+        try:
+            capability = given if isinstance(given, Capability) else names.capability(given)
+        except UnknownCapability as error:
+            who = f"capability {chain[-1]}" if chain else asked_by[name]
+            raise UnknownCapability(f"{who}: {error}") from None
         for dependency in capability.depends:
             visit(dependency, (*chain, name))
         done[name] = capability
-        if len(done) > MAX_CAPABILITIES:
-            raise ConfigError(f"more than {MAX_CAPABILITIES} capabilities; the last was {name!r}")
 
     for name in explicit:
         visit(name, ())
-    return tuple(done.values())
+    return done
 
 
-def _ref(capability: Capability, config: Config) -> CapabilityRef:
+def _ref(name: str, config: Config) -> CapabilityRef:
     explicit = {ref.name: ref for ref in config.capabilities if isinstance(ref, CapabilityRef)}
-    return explicit.get(capability.name) or CapabilityRef(name=capability.name)
+    return explicit.get(name) or CapabilityRef(name=name)
 
 
 def _instructions(config: Config, capabilities: Iterable[Capability]) -> str:
@@ -170,25 +209,36 @@ _NESTED = ("limits", "settings")
 
 def _origins(layers: Sequence[Layer], capabilities: Iterable[Capability]) -> Iterable[Origin]:
     """One origin per value. The last layer wins, but for merged fields every layer that set it had a part in it."""
-    found: dict[str, Origin] = {}
+    found = {origin.field: origin for cap in capabilities for origin in _contributed(cap)}
     for layer in layers:
         for name in CONFIG_FIELDS:
             if is_set(layer.config, name):
                 for field, value in _values(name, getattr(layer.config, name)):
                     before = found[field].layers if name in _MERGED and field in found else ()
                     found[field] = Origin(field=field, value=value, layers=(*before, layer.name))
-    by_capability = [
-        Origin(field=f"tools.{tool.name}", value=tool.description[:80], layers=(f"capability {cap.name}",))
-        for cap in capabilities
-        for tool in cap.tools
-        if f"tools.{tool.name}" not in found
-    ]
+    for cap in capabilities:
+        if cap.instructions.strip():
+            before = found["instructions"].layers if "instructions" in found else ()
+            text = _short(cap.instructions.strip())
+            found["instructions"] = Origin(
+                field="instructions", value=text, layers=(*before, f"capability {cap.name}")
+            )
     defaults = [
         Origin(field=f"limits.{name}", value=str(value), layers=("default",))
         for name, value in msgspec.structs.asdict(DEFAULT_LIMITS).items()
         if value is not None and f"limits.{name}" not in found
     ]
-    return [*found.values(), *by_capability, *defaults]
+    return [*found.values(), *defaults]
+
+
+def _contributed(capability: Capability) -> Iterable[Origin]:
+    """What a capability brings; a layer's own entry of the same name takes its place."""
+    who = (f"capability {capability.name}",)
+    for dependency in capability.depends:
+        yield Origin(field=f"capabilities.{dependency}", value="{}", layers=who)
+    for name in ("tools", "files", "hooks", "policies"):
+        for field, value in _values(name, getattr(capability, name)):
+            yield Origin(field=field, value=value, layers=who)
 
 
 def _values(name: str, value: Any) -> Iterable[tuple[str, str]]:
@@ -202,13 +252,15 @@ def _values(name: str, value: Any) -> Iterable[tuple[str, str]]:
 
 
 def _short(value: Any) -> str:
-    if isinstance(value, Tool):
-        return value.description[:80]
+    if isinstance(value, Tool | Capability):
+        return _short(value.description)
     if isinstance(value, CapabilityRef):
-        return msgspec.json.encode(value.config).decode()
+        return _short(json.dumps(value.config, default=repr))
     if isinstance(value, SeedFile):
         return f"{len(value.content)} characters"
     if isinstance(value, McpServer):
         return value.url or " ".join(value.command)
+    if hasattr(value, "describe"):  # a hook or a policy
+        value = msgspec.json.encode(value.describe()).decode()
     text = value if isinstance(value, str) else getattr(value, "wire", None) or repr(value)
     return text if len(text) <= 80 else text[:77] + "..."

@@ -12,8 +12,8 @@ import json
 import re
 import sys
 import typing
-from collections.abc import Callable
-from functools import cache
+from collections import Counter
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import msgspec
@@ -25,6 +25,8 @@ MAX_ARGUMENT_BYTES = 1_048_576
 MAX_ARGUMENT_DEPTH = 64
 """Arguments nested deeper than this are refused."""
 MAX_PROBLEMS = 20
+MAX_PROBLEM = 400
+"""Characters of one problem."""
 
 
 class InvalidArguments(HoldfastError):
@@ -38,27 +40,32 @@ class InvalidArguments(HoldfastError):
 class Parameters:
     """The parameters of one tool: their schema, and how to read them.
 
-    Made from a signature by `parameters_of`, or from a raw JSON Schema. Besides fitting the schema, arguments must be
+    Made from a signature by `parameters_of`, or from a raw JSON Schema (`ToolSignatureError` when it is not valid, or
+    refers to anything outside itself). Besides fitting the schema, arguments must be
     one clean JSON object: not too large or deep, no NaN, duplicate keys or lone surrogates, on which parsers disagree.
     """
 
-    __slots__ = ("_decode", "_raw", "schema")
+    __slots__ = ("_decode", "_validator", "schema")
 
     def __init__(self, schema: dict[str, Any], decode: Callable[[str], Any] | None = None) -> None:
         self.schema = schema
-        self._raw = decode is None
+        self._validator = _validator(schema) if decode is None else None
         self._decode = decode or _read_object
 
     def read(self, text: str) -> Any:
         """The checked arguments: a struct for a signature, a dict for a raw schema. Raises `InvalidArguments`."""
-        _check_size(text)
+        if len(text) > MAX_ARGUMENT_BYTES:
+            raise InvalidArguments(
+                [f"the arguments are {len(text):,} characters long; the limit is {MAX_ARGUMENT_BYTES:,}"]
+            )
         try:
             value = self._decode(text)
+            _check_depth(text)
             if text.count(":") > 1:
                 _strict.decode(text)
-        except (ValueError, TypeError, RecursionError) as error:
+        except Exception as error:  # the checks of a parameter's own type may raise anything
             raise InvalidArguments(self._explain(text, error)) from error
-        if self._raw and (found := problems(self.schema, value)):
+        if self._validator is not None and (found := _problems(self._validator, value)):
             raise InvalidArguments(found)
         return value
 
@@ -66,23 +73,16 @@ class Parameters:
         """Everything that is wrong with arguments that could not be read."""
         try:
             value = msgspec.json.decode(text)
+            _check_depth(text)
             _strict.decode(text)
-        except (ValueError, RecursionError) as malformed:
-            reason = "a lone surrogate" if _LONE_SURROGATE.search(text) else str(malformed)
+        except RecursionError:
+            return [f"the arguments are nested deeper than {MAX_ARGUMENT_DEPTH} levels"]
+        except ValueError as malformed:
+            reason = "a lone surrogate" if _LONE_SURROGATE.search(text) else _short(str(malformed))
             return [f"the arguments are not valid JSON: {reason}"]
         if not isinstance(value, dict):
             return [f"the arguments must be a JSON object, not {type(value).__name__}"]
-        return problems(self.schema, value) or [str(error)]
-
-
-def _check_size(text: str) -> None:
-    """Refuse arguments that are too large or too deep before anything reads them."""
-    if len(text) > MAX_ARGUMENT_BYTES:
-        raise InvalidArguments(
-            [f"the arguments are {len(text):,} characters long; the limit is {MAX_ARGUMENT_BYTES:,}"]
-        )
-    if text.count("{") + text.count("[") > MAX_ARGUMENT_DEPTH and _depth(text) > MAX_ARGUMENT_DEPTH:
-        raise InvalidArguments([f"the arguments are nested deeper than {MAX_ARGUMENT_DEPTH} levels"])
+        return _problems(self._validator or _validator(self.schema), value) or [_short(str(error))]
 
 
 def _read_object(text: str) -> dict[str, Any]:
@@ -90,26 +90,28 @@ def _read_object(text: str) -> dict[str, Any]:
 
 
 _LONE_SURROGATE = re.compile(
-    r"\\u[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])|(?<!\\u[dD][89abAB][0-9a-fA-F]{2})\\u[dD][c-fC-F]"
+    r"[\ud800-\udfff]|\\u[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])|(?<!\\u[dD][89abAB][0-9a-fA-F]{2})\\u[dD][c-fC-F]"
 )
 
 
-def _depth(text: str) -> int:
-    deepest = depth = 0
+def _check_depth(text: str) -> None:
+    """Raise `RecursionError` when this valid JSON is nested too deep. (Invalid JSON could take quadratic time here.)"""
+    if text.count("{") + text.count("[") <= MAX_ARGUMENT_DEPTH:
+        return
+    depth = 0
     for mark in re.sub(r'"(?:[^"\\]|\\.)*"', "", text):
         if mark in "{[":
             depth += 1
-            deepest = max(deepest, depth)
+            if depth > MAX_ARGUMENT_DEPTH:
+                raise RecursionError
         elif mark in "}]":
             depth -= 1
-    return deepest
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     value = dict(pairs)
     if len(value) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = sorted({name for name in names if names.count(name) > 1})
+        twice = sorted(name for name, times in Counter([name for name, _ in pairs]).items() if times > 1)
         raise ValueError(f"duplicate key {', '.join(map(repr, twice))}")
     return value
 
@@ -117,17 +119,44 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 _strict = json.JSONDecoder(object_pairs_hook=_unique)
 
 
-def problems(schema: dict[str, Any], value: Any) -> list[str]:
-    """Every way in which `value` breaks `schema`, each with its path, at most 20."""
-    # Loaded here because it costs 8 ms that only a call with wrong arguments should pay.
+def _validator(schema: dict[str, Any]) -> Any:
+    # Loaded here because it costs 8 ms that only raw schemas and wrong arguments should pay.
     jsonschema_rs = importlib.import_module("jsonschema_rs")
+    try:
+        return jsonschema_rs.validator_for(schema, offline=True)
+    except ValueError as error:
+        reason = str(error).partition("\n")[0]
+        raise ToolSignatureError(
+            f"this JSON Schema cannot be used: {reason}. Correct it; a $ref must point inside the schema"
+        ) from error
+
+
+def _problems(validator: Any, value: Any) -> list[str]:
+    """Every way in which `value` breaks the schema, each with its path, at most 20."""
     found = []
-    for error in jsonschema_rs.validator_for(schema).iter_errors(value):
+    for error in [leaf for broken in validator.iter_errors(value) for leaf in _leaves(broken)]:
         path = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in error.instance_path)
-        found.append(f"{path.removeprefix('.')}: {error.message}" if path else error.message)
+        found.append(_short(f"{path.removeprefix('.')}: {error.message}" if path else error.message))
     if len(found) > MAX_PROBLEMS:
         found[MAX_PROBLEMS:] = [f"and {len(found) - MAX_PROBLEMS} more"]
     return found
+
+
+def _leaves(error: Any) -> Iterable[Any]:
+    """The error itself; or, of a value that fits no alternative, the errors of the only one of its JSON type."""
+    path = list(error.instance_path)
+    alternatives = [
+        errors
+        for errors in getattr(error.kind, "context", ())
+        if not any(it.kind.name == "type" and list(it.instance_path) == path for it in errors)
+    ]
+    return [leaf for it in alternatives[0] for leaf in _leaves(it)] if len(alternatives) == 1 else [error]
+
+
+def _short(problem: str) -> str:
+    """Without its middle when it is long: it quotes what the model wrote, which may be a megabyte."""
+    half = MAX_PROBLEM // 2
+    return problem if len(problem) <= MAX_PROBLEM else f"{problem[:half]} ... {problem[-half:]}"
 
 
 def parameters_of(function: Callable[..., Any], *, skip: str | None = None) -> Parameters:
@@ -138,19 +167,26 @@ def parameters_of(function: Callable[..., Any], *, skip: str | None = None) -> P
     name = getattr(function, "__name__", "tool")
     try:
         hints = typing.get_type_hints(function, include_extras=True)
-    except NameError as error:
+        parameters = inspect.signature(function).parameters.values()
+    except (NameError, AttributeError, SyntaxError, TypeError, ValueError) as error:
         raise ToolSignatureError(
-            f"tool {name!r}: {error}; annotations must be importable at module level"
+            f"tool {name!r}: {error}; annotations must be types that are importable at module level"
         ) from error
     described = _parameter_docs(inspect.getdoc(function) or "")
-    fields = [
-        _field(name, parameter, hints, described)
-        for parameter in inspect.signature(function).parameters.values()
-        if parameter.name != skip
-    ]
+    fields = [_field(name, given, hints, described) for given in parameters if given.name != skip]
     struct = msgspec.defstruct(f"{name}_arguments", fields, kw_only=True, forbid_unknown_fields=True)
-    decoder = msgspec.json.Decoder(struct, dec_hook=_decode_foreign)
-    return Parameters(_schema_of_struct(name, struct, function), decoder.decode)
+    try:
+        decoder = msgspec.json.Decoder(struct, dec_hook=_decode_foreign)
+        schema = _schema_of_struct(struct)
+    except (TypeError, NameError) as error:
+        raise ToolSignatureError(
+            f"tool {name!r}: a parameter's type has no JSON Schema ({str(error).splitlines()[-1]}); "
+            "use msgspec structs, dataclasses, TypedDicts, pydantic models or plain types"
+        ) from error
+    for given in parameters:
+        if given.name in schema["properties"] and given.default is not given.empty:
+            _show_default(schema["properties"][given.name], given.default)
+    return Parameters(schema, decoder.decode)
 
 
 def _field(tool: str, parameter: inspect.Parameter, hints: dict[str, Any], described: dict[str, str]) -> Any:
@@ -166,25 +202,27 @@ def _field(tool: str, parameter: inspect.Parameter, hints: dict[str, Any], descr
     return (parameter.name, kind | msgspec.UnsetType, msgspec.UNSET)
 
 
-def _schema_of_struct(name: str, struct: type, function: Callable[..., Any]) -> dict[str, Any]:
-    try:
-        _, parts = msgspec.json.schema_components(
-            [struct], schema_hook=_foreign_schema, ref_template="#/$defs/{name}"
-        )
-    except TypeError as error:
-        raise ToolSignatureError(
-            f"tool {name!r}: a parameter's type has no JSON Schema ({error.args[0].splitlines()[-1]}); "
-            "use msgspec structs, dataclasses, TypedDicts, pydantic models or plain types"
-        ) from error
-    schema = parts.pop(struct.__name__)
-    for parameter in inspect.signature(function).parameters.values():
-        if parameter.name in schema["properties"] and parameter.default is not parameter.empty:
-            _show_default(schema["properties"][parameter.name], parameter.default)
+def _schema_of_struct(struct: type) -> dict[str, Any]:
+    (root,), parts = msgspec.json.schema_components(
+        [struct], schema_hook=_foreign_schema, ref_template="#/$defs/{name}"
+    )
+    _collect(parts, parts)
+    schema = parts.pop(root["$ref"].removeprefix("#/$defs/"))
     schema.pop("title", None)
     inlined: dict[str, Any] = _inline(schema, parts, ())
-    if recursive := {ref: parts[ref] for ref in parts if f"#/$defs/{ref}" in json.dumps(inlined)}:
-        inlined["$defs"] = recursive
+    recursive = [ref for ref in parts if _mentions(parts, ref, ref)]
+    if recursive:
+        inlined["$defs"] = {ref: _inline(parts[ref], parts, (ref,)) for ref in recursive}
     return inlined
+
+
+def _collect(node: Any, parts: dict[str, Any]) -> None:
+    """Move the definitions that foreign schemas bring along to where all of them stand."""
+    for child in list(node.values()) if isinstance(node, dict) else node if isinstance(node, list) else ():
+        if isinstance(child, dict) and isinstance(brought := child.pop("$defs", None), dict):
+            parts.update(brought)
+            _collect(brought, parts)
+        _collect(child, parts)
 
 
 def _show_default(schema: dict[str, Any], default: Any) -> None:
@@ -204,7 +242,7 @@ def _inline(node: Any, parts: dict[str, Any], inside: tuple[str, ...]) -> Any:
     if ref in parts and ref not in inside and not _mentions(parts, ref, ref):
         rest = {key: value for key, value in node.items() if key != "$ref"}
         return {**_inline(parts[ref], parts, (*inside, ref)), **rest}
-    return {key: _inline(value, parts, inside) for key, value in node.items()}
+    return {key: _inline(value, parts, inside) for key, value in node.items() if key != "discriminator"}
 
 
 def _mentions(parts: dict[str, Any], name: str, target: str, seen: frozenset[str] = frozenset()) -> bool:
@@ -233,14 +271,11 @@ def _is_pydantic(kind: Any) -> bool:
     return pydantic is not None and isinstance(kind, type) and issubclass(kind, pydantic.BaseModel)
 
 
-@cache
 def _foreign_schema(kind: Any) -> dict[str, Any]:
     if not _is_pydantic(kind):
         raise NotImplementedError
     schema: dict[str, Any] = kind.model_json_schema()
-    parts = schema.pop("$defs", {})
-    inlined: dict[str, Any] = _inline(schema, parts, ())
-    return inlined
+    return schema
 
 
 def _decode_foreign(kind: Any, value: Any) -> Any:

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import re
 import typing
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -73,6 +74,8 @@ class NotDone:
 NOT_DONE = NotDone()
 """What a reconcile function returns for a call that had no effect and may run."""
 
+_NAME = re.compile("[A-Za-z0-9_-]{1,64}")
+
 Ask = bool | Callable[[Any], bool | str]
 """Whether a person must agree first: always, or when this says so of the arguments (a text is the reason)."""
 
@@ -98,6 +101,10 @@ class Tool:
     spec: ToolSpec = field(init=False)
 
     def __post_init__(self) -> None:
+        if not _NAME.fullmatch(self.name):
+            raise ToolSignatureError(
+                f"{self.name!r} cannot be a tool's name: providers take 1 to 64 letters, digits, _ and -; give name="
+            )
         if self.effect == "reconcile" and self.reconcile is None:
             raise ToolSignatureError(
                 f"tool {self.name!r}: effect 'reconcile' needs reconcile=, an async function that says by "
@@ -166,8 +173,8 @@ def _make(function: Function, *, name: str | None = None, **options: Any) -> Too
 def _context_parameter(function: Function) -> str | None:
     try:
         hints = typing.get_type_hints(function)
-    except NameError:
-        return None  # parameters_of says which name is missing
+    except (NameError, AttributeError, SyntaxError, TypeError):
+        return None  # parameters_of says what is wrong
     return next((name for name, kind in hints.items() if kind is Context and name != "return"), None)
 
 
@@ -184,4 +191,11 @@ def _runner(function: Function, context: str | None) -> Callable[[Context, Any],
 
     if inspect.iscoroutinefunction(function):
         return lambda ctx, arguments: function(**keywords(ctx, arguments))
-    return lambda ctx, arguments: asyncio.to_thread(function, **keywords(ctx, arguments))
+
+    def call(ctx: Context, arguments: Struct) -> Any:
+        try:
+            return function(**keywords(ctx, arguments))
+        except StopIteration as error:  # the one exception that a future does not take
+            raise RuntimeError("the function raised StopIteration") from error
+
+    return lambda ctx, arguments: asyncio.to_thread(call, ctx, arguments)

@@ -18,7 +18,8 @@ class TurnResult(Struct, frozen=True, kw_only=True):
 
     turn_id: str
     status: TurnStatus
-    """`completed`, `failed`, `cancelled`, or `waiting` for an answer to `asks`."""
+    """`completed`, `failed`, `cancelled`, `waiting` for an answer to `asks`, or `queued` behind a turn that waits
+    for them. `running` only where the session was opened read-only and somebody else drives it."""
     stop: TurnStop | None
     """Why it ended; None while it waits."""
     text: str
@@ -53,18 +54,21 @@ def ended(outcome: Outcome) -> TurnResult:
     )
 
 
-def waiting(state: State) -> TurnResult:
-    """The result of a turn that waits for answers."""
-    turn = state.turn
-    assert turn is not None
+def resting(state: State, turn_id: str) -> TurnResult:
+    """Where a turn stands that has not ended: waiting for answers, or in the queue behind one that does."""
+    asks, turn = tuple(state.asks.values()), state.turn
+    if turn is None or turn.id != turn_id:
+        return TurnResult(
+            turn_id=turn_id, status="queued", stop=None, text="", usage=Usage(), iterations=0, asks=asks
+        )
     return TurnResult(
-        turn_id=turn.id,
-        status="waiting",
+        turn_id=turn_id,
+        status="waiting" if asks else "running",
         stop=None,
         text="",
         usage=turn.usage,
         iterations=turn.iteration,
-        asks=tuple(state.asks.values()),
+        asks=asks,
         in_doubt=tuple(turn.in_doubt),
     )
 

@@ -48,6 +48,7 @@ class Journal:
         self.now = clock.now
         """The current time of this journal's clock."""
         self._staged: list[Event] = []
+        self._write: asyncio.Future[None] | None = None
         self._published = state.sequence
         self._late: asyncio.TimerHandle | None = None
         self._followers: list[Follower] = []
@@ -97,13 +98,17 @@ class Journal:
         await self.flush()
 
     async def flush(self) -> None:
-        """Make what is staged durable. Returns when all of it is; does nothing when nothing is staged."""
-        if self._staged:
-            write = self._submit()
-            if not write.done():
-                await asyncio.shield(write)
-            elif error := write.exception():
-                raise error
+        """Make what is staged durable. Returns when all that was staged so far is, also what was under way already.
+
+        Raises `StoreError` when it is not, or may not be.
+        """
+        if self.broken is not None:
+            raise self.broken
+        write = self._submit() if self._staged else self._write
+        if write is not None and not write.done():
+            await asyncio.shield(write)
+        elif write is not None and (error := write.exception()):
+            raise error
 
     def flush_within(self, seconds: float) -> None:
         """Make what is staged durable by then at the latest, unless a record takes it along before. Does not wait."""
@@ -126,7 +131,9 @@ class Journal:
             )
         except BaseException as error:
             self.broken = error
+            self.fail(error)
             raise
+        self._write = write
         if write.done():
             self._finished(write, events)
             return write
@@ -163,4 +170,6 @@ class Journal:
         """Everything published from now on (of one turn, to its end), for a reader at most `size` items behind."""
         follower = Follower(self._followers, after=self._published, size=size, turn_id=turn_id)
         self._followers.append(follower)
+        if self.broken is not None:
+            follower.fail(self.broken)
         return follower

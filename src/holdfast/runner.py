@@ -10,7 +10,7 @@ from typing import Any
 
 from holdfast.errors import RuntimeClosed, UnknownTurn
 from holdfast.events import TURN_ENDS, EventContext, TurnCancelled
-from holdfast.handle import TurnResult, ended, waiting
+from holdfast.handle import TurnResult, ended, resting
 from holdfast.journal import Journal
 from holdfast.manifest import Manifest
 from holdfast.state import Outcome, State
@@ -33,17 +33,48 @@ class Runner:
         self._last: TurnResult | None = None
         self._failure: BaseException | None = None
         self._cancelling: tuple[str, str] | None = None
+        self._interrupting = False
+        """Whether the task was cancelled to end a turn, and does not know yet."""
+        self._driving = False
+        self._resting = False
+        """Whether the session waits for answers."""
+        self._retiring = False
         self._starts = 0
         self._nudge: asyncio.Event | None = None
 
+    def check_open(self) -> None:
+        """Raise `RuntimeClosed` when the runtime has begun to close."""
+        if self._retiring:
+            raise RuntimeClosed(
+                f"the runtime is closed; open session {self.journal.state.session_id} with another one"
+            )
+
     def start(self) -> None:
-        """See to it that whatever is owed gets done."""
+        """See to it that whatever is owed gets done, unless the runtime is closing: then it stays owed in the log."""
+        if self._retiring:
+            return
         self._starts += 1
+        self._resting = False
         if self._nudge is not None:
             self._nudge.set()
         if self._task is None or self._task.done():
             self._failure = None
+            self._interrupting = False
             self._task = self._spawn(self._work())
+
+    def retire(self) -> None:
+        """Bring the turn under way to its end or its next wait for an answer, and begin nothing after it."""
+        self._retiring = True
+        if self._nudge is not None:
+            self._nudge.set()
+
+    def stop(self) -> None:
+        """Nothing more is done or recorded here; whoever waits is told."""
+        closed = RuntimeClosed(f"the runtime of session {self.journal.state.session_id} was closed")
+        if self.journal.broken is None:
+            self.journal.broken = closed
+        if not self._failure:
+            self._fail(closed)
 
     @property
     def busy(self) -> bool:
@@ -52,15 +83,17 @@ class Runner:
 
     async def result(self, turn_id: str) -> TurnResult:
         """The turn at rest. Raises what broke it when the log or configuration did, `UnknownTurn` for a stranger."""
-        if self._last is not None and self._last.turn_id == turn_id and self._last.status != "waiting":
+        if self._last is not None and self._last.turn_id == turn_id:
             return self._last
         status = self.journal.state.status_of(turn_id)
-        if self.busy and status in ("running", "queued"):
-            return await self._wait(turn_id)
-        if self._failure is not None:
-            raise self._failure
-        if status == "running":
-            return waiting(self.journal.state)
+        if status in ("running", "queued"):
+            if self.busy and not self._resting:
+                return await self._wait(turn_id)
+            if self._failure is not None:
+                raise self._failure
+            return resting(self.journal.state, turn_id)
+        if status is not None:
+            await self.journal.flush()  # the last turn's end may still be on its way
         return await self._from_log(turn_id)
 
     async def _wait(self, turn_id: str) -> TurnResult:
@@ -85,13 +118,19 @@ class Runner:
         status = self.journal.state.status_of(turn_id)
         if status == "queued":
             context = EventContext(turn_id=turn_id)
-            await self.journal.record(TurnCancelled(iterations=0, reason=reason), context=context)
-            self._announce(await self._from_log(turn_id))
-        elif status == "running" and self._cancelling is None:
+            self.journal.stage(TurnCancelled(iterations=0, reason=reason), context=context)
+            outcome = self.journal.state.outcome
+            await self.journal.flush()
+            if outcome is not None:
+                self._announce(ended(outcome))
+        elif status == "running" and (self._cancelling is None or self._cancelling[0] != turn_id):
             self._cancelling = (turn_id, reason)
-            if self._task is not None and self.busy:
+            self._resting = False
+            if self._driving and self._task is not None:
+                self._interrupting = True
                 self._task.cancel()
             else:
+                self.check_open()
                 self.start()
         return await self.result(turn_id)
 
@@ -126,31 +165,46 @@ class Runner:
 
     async def _next(self) -> bool:
         """Drive until the session rests; whether something is owed then."""
+        self._driving = True
         try:
-            return await self._rest(await self.manifest())
+            more = await self._rest(await self.manifest())
+            return self._interrupted() or more
         except asyncio.CancelledError:
-            task = asyncio.current_task()
-            if self._cancel_reason() is None or task is None:
+            if not self._interrupted():
                 raise
-            task.uncancel()
+            for turn_id in tuple(self._waiters):  # one that had ended, and whose last hooks were cut off
+                if self.journal.state.status_of(turn_id) not in ("running", "queued"):
+                    self._announce(await self._from_log(turn_id))
             return True
+        finally:
+            self._driving = False
+
+    def _interrupted(self) -> bool:
+        """Whether this task was cancelled by `cancel`, and only by it. Asking takes note of it."""
+        if not self._interrupting:
+            return False
+        self._interrupting = False
+        task = asyncio.current_task()
+        return task is not None and task.uncancel() == 0
 
     async def _rest(self, manifest: Manifest) -> bool:
-        starts = self._starts
+        starts, self._resting = self._starts, False
         reason = self._cancel_reason()
         if reason is not None:
             rest: Waiting | Outcome = await finish("cancelled", self.journal, manifest, reason)
         else:
-            rest = await run_turn(self.journal, manifest)
+            rest = await run_turn(self.journal, manifest, lambda: self._interrupting)
         if not isinstance(rest, Waiting):
             self._announce(ended(rest))
-            return bool(self.journal.state.queue)
+            return not self._retiring and (bool(self.journal.state.queue) or self._starts != starts)
+        if self._starts != starts:
+            return not self._retiring
         if rest.wait.asks:
-            self._announce(waiting(self.journal.state))
-        if rest.wait.until is not None and self._starts == starts:
-            await self._pause(rest.wait.until)
-            return True
-        return self._starts != starts
+            self._announce_rest()
+        if rest.wait.until is None or (self._retiring and rest.wait.asks):
+            return False
+        await self._pause(rest.wait.until)
+        return True
 
     async def _pause(self, until: datetime) -> None:
         """Sleep until this instant, or until somebody starts the runner again."""
@@ -165,6 +219,15 @@ class Runner:
 
     def _announce(self, result: TurnResult) -> None:
         self._last = result
+        self._answer(result)
+
+    def _announce_rest(self) -> None:
+        """The session waits for answers: so do this turn and all behind it."""
+        self._resting = True
+        for turn_id in tuple(self._waiters):
+            self._answer(resting(self.journal.state, turn_id))
+
+    def _answer(self, result: TurnResult) -> None:
         for waiter in self._waiters.pop(result.turn_id, ()):
             if not waiter.done():
                 waiter.set_result(result)

@@ -33,10 +33,14 @@ from holdfast.session import Session
 from holdfast.state import State
 from holdfast.store import Head, Store
 from holdfast.stores.memory import MemoryStore
+from holdfast.turn.input import check_metadata, check_text
 from holdfast.workspace.log_files import LogFiles
 
 Services = Mapping[Key[Any], Any]
 """Services by key, lent to sessions."""
+
+MANIFESTS_KEPT = 1_000
+"""Manifests a runtime remembers. One that was forgotten is made again from its layers."""
 
 _ManifestKey = tuple[tuple[int, ...], frozenset[Key[Any]]]
 
@@ -70,6 +74,7 @@ class Runtime:
         self._open = False
         self._tasks: set[asyncio.Task[None]] = set()
         self._runners: WeakValueDictionary[str, Runner] = WeakValueDictionary()
+        self._opening: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._manifests: dict[_ManifestKey, _Resolved] = {}
 
     async def __aenter__(self) -> Self:
@@ -86,14 +91,20 @@ class Runtime:
         """Let running turns rest for `drain` seconds, stop them, close drivers and store. What was cut off stays owed
         in the log and goes on when its session is opened again."""
         self._open = False
+        for runner in list(self._runners.values()):
+            runner.retire()
         if self._tasks and drain > 0:
             await asyncio.wait(self._tasks, timeout=drain)
         for task in self._tasks:
             task.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks)
-        await self.registry.close()
-        await self.store.close()
+        for runner in list(self._runners.values()):
+            runner.stop()
+        try:
+            await self.registry.close()
+        finally:
+            await self.store.close()
 
     async def session(
         self,
@@ -107,10 +118,13 @@ class Runtime:
     ) -> Session:
         """A new session. Layers from the root up: `harness`, `agent` (either may be left out), then `config`.
 
-        `services` are lent to this session on top of the runtime's. The session is durable with its first input.
-        Raises `ConfigError` when the layers do not make a manifest.
+        `services` are lent to this session on top of the runtime's. The session is durable with its first input, or
+        at once when its layers bring files, which its workspace on the log then starts with.
+        Raises `ConfigError` when the layers do not make a manifest, `InputRejected` for text that no log can hold.
         """
         self._check_open()
+        check_text(title=title)
+        check_metadata(metadata or {})
         if agent is not None:
             self._agents[agent.name] = agent
         layers = _stack(harness, agent, config)
@@ -128,6 +142,10 @@ class Runtime:
                 metadata=dict(metadata or {}),
             )
         )
+        files = journal.scope[FILES] if resolved.manifest.files else None
+        if isinstance(files, LogFiles):
+            for file in resolved.manifest.files:
+                await files.seed(file.path, file.content.encode(), read_only=file.read_only)
         return session
 
     async def open(
@@ -147,8 +165,22 @@ class Runtime:
         Raises `UnknownSession`, and `ConfigError` when the agent has functions that must be given again.
         """
         self._check_open()
-        if (runner := self._runners.get(session_id)) is not None:
-            return Session(runner)
+        async with self._opening.setdefault(session_id, asyncio.Lock()):
+            runner = self._runners.get(session_id)
+            if runner is not None and runner.journal.broken is None:
+                return Session(runner)
+            given = _stack(harness, agent, None) if agent or harness else None
+            return await self._load(session_id, given, _own(config), services, read_only=read_only)
+
+    async def _load(
+        self,
+        session_id: str,
+        given: tuple[Layer, ...] | None,
+        own: tuple[Layer, ...],
+        services: Services | None,
+        *,
+        read_only: bool,
+    ) -> Session:
         head = await self.store.head(check_id("session", session_id))
         if head is None:
             raise UnknownSession(
@@ -156,15 +188,9 @@ class Runtime:
             )
         epoch = READER if read_only else await self.store.claim(session_id)
         state = await self._fold(session_id)
-        given = (
-            _stack(harness, agent, None)
-            if agent or harness
-            else await self._recall(state, read_only=read_only)
-        )
-        layers = (*given, *_own(config))
-        session = self._seat(
-            Journal(self.store, self.clock, state, epoch), layers, services, keep=not read_only
-        )
+        layers = (*(given or await self._recall(state, read_only=read_only)), *own)
+        journal = Journal(self.store, self.clock, state, epoch)
+        session = self._seat(journal, layers, services, keep=not read_only)
         if not read_only:
             session.resume()
         return session
@@ -196,6 +222,8 @@ class Runtime:
         return Session(runner)
 
     def _spawn(self, job: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        if not self._open:
+            job.close()
         self._check_open()
         task = asyncio.get_running_loop().create_task(job)
         self._tasks.add(task)
@@ -208,6 +236,8 @@ class Runtime:
         await self.store.put_blob(manifest.document)
         written = await self.store.put_blob(write_layers(layers))
         found = self._manifests[key] = _Resolved(layers=layers, manifest=manifest, written=written)
+        if len(self._manifests) > MANIFESTS_KEPT:
+            del self._manifests[next(iter(self._manifests))]
         return found
 
     async def _fold(self, session_id: str) -> State:

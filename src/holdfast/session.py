@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
+from typing import TypeVar
 
 from holdfast.events import Event, SessionUpdated, Signal
 from holdfast.handle import Turn, TurnResult
@@ -11,8 +12,10 @@ from holdfast.messages import Message
 from holdfast.runner import Runner
 from holdfast.services import FILES, Files
 from holdfast.state import State
-from holdfast.turn.input import Content, accept, answer, input_message
+from holdfast.turn.input import Content, accept, answer, check_metadata, check_text, input_message
 from holdfast.turn.prompt import Inspection, inspect
+
+T = TypeVar("T")
 
 POLL = 0.25
 """Seconds between looks at the log while following a session that another process may be writing."""
@@ -55,30 +58,41 @@ class Session:
         The same `key` again returns the same turn and accepts nothing. While another turn runs, the input waits.
         Raises `InputRejected`, `ConfigError`, `StoreError`; then nothing was accepted.
         """
+        self._runner.check_open()
         message = input_message(content)
         manifest = await self._runner.manifest()
-        since = self.state.sequence
-        turn_id = await accept(self._journal, manifest, message, key=key)
-        self._runner.start()
-        return Turn(turn_id, self._runner, since if self.state.sequence > since else 0)
+        since = 0 if key in self.state.keys else self.state.sequence
+        turn_id = await self._drive(accept(self._journal, manifest, message, key=key))
+        return Turn(turn_id, self._runner, since)
 
     async def run(self, content: Content, *, key: str = "") -> TurnResult:
         """`send`, then wait for the turn to come to rest."""
         return await (await self.send(content, key=key))
 
     async def update(self, *, title: str | None = None, metadata: dict[str, str] | None = None) -> None:
-        """Change the title or the metadata."""
+        """Change the title or the metadata. Raises `InputRejected`, `StoreError`."""
+        self._runner.check_open()
+        check_text(title=title or "")
+        check_metadata(metadata or {})
         await self._journal.record(SessionUpdated(title=title, metadata=metadata))
 
     async def approve(self, ask_id: str, *, by: str, reason: str = "") -> None:
         """Let the call that this ask is about run. `by` says who agreed. Raises `UnknownAsk` when it is not open."""
-        await answer(self._journal, ask_id, "approved", by=by, reason=reason)
-        self._runner.start()
+        self._runner.check_open()
+        await self._drive(answer(self._journal, ask_id, "approved", by=by, reason=reason))
 
     async def deny(self, ask_id: str, *, by: str, reason: str = "") -> None:
         """Refuse the call that this ask is about; the model reads the reason. Raises `UnknownAsk` when not open."""
-        await answer(self._journal, ask_id, "denied", by=by, reason=reason)
-        self._runner.start()
+        self._runner.check_open()
+        await self._drive(answer(self._journal, ask_id, "denied", by=by, reason=reason))
+
+    async def _drive(self, accepting: Awaitable[T]) -> T:
+        """Wait until this is accepted, and drive what follows from it even if the caller is cancelled meanwhile."""
+        try:
+            return await accepting
+        finally:
+            if self._journal.broken is None:
+                self._runner.start()
 
     async def messages(self) -> list[Message]:
         """The transcript: inputs, replies and results, in order."""

@@ -4,7 +4,8 @@
         session = runtime.session(agent)
         print(session.run("What is 2 + 2?").text)
 
-Every call is handed to the asynchronous one and waited for; there is no second implementation.
+Every call is handed to the asynchronous one and waited for; there is no second implementation. What has no blocking
+twin is a `runtime.wait(...)` away: `runtime.wait(session.inner.files.read("/notes.md"))`.
 """
 
 from __future__ import annotations
@@ -12,12 +13,18 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Coroutine, Iterator
+from concurrent.futures import Future
+from contextlib import suppress
 from typing import Any, Self, TypeVar
 
 from holdfast import handle, runtime, session
+from holdfast.errors import RuntimeClosed, UsageError
 from holdfast.events import Event, Signal
 from holdfast.handle import TurnResult
 from holdfast.messages import Message
+from holdfast.store import Head
+from holdfast.turn.input import Content
+from holdfast.turn.prompt import Inspection
 
 T = TypeVar("T")
 
@@ -26,51 +33,90 @@ class Runtime:
     """A blocking `holdfast.Runtime`; it takes the same arguments."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="holdfast", daemon=True)
         self._runtime = runtime.Runtime(*args, **options)
+        self._loop: asyncio.AbstractEventLoop | None = None
 
-    def _wait(self, job: Coroutine[Any, Any, T]) -> T:
+    def wait(self, job: Coroutine[Any, Any, T]) -> T:
+        """Run a coroutine on the runtime's loop and return its result.
+
+        Raises `RuntimeClosed` outside the `with` block, `UsageError` when called on that loop, which would wait for
+        itself: write an `async def` tool with the asynchronous session instead.
+        """
+        if self._loop is None or threading.current_thread() is self._thread:
+            job.close()
+            if self._loop is None:
+                raise RuntimeClosed
+            raise UsageError("a blocking call on the runtime's own loop would wait for itself; await instead")
         return asyncio.run_coroutine_threadsafe(job, self._loop).result()
 
     def __enter__(self) -> Self:
+        started: Future[asyncio.AbstractEventLoop] = Future()
+        self._thread = threading.Thread(
+            target=asyncio.run, args=(self._serve(started),), name="holdfast", daemon=True
+        )
         self._thread.start()
-        self._wait(self._runtime.__aenter__())
+        self._loop = started.result()
+        try:
+            self.wait(self._runtime.__aenter__())
+        except BaseException:
+            self._end()
+            raise
         return self
 
     def __exit__(self, *failure: Any) -> None:
         try:
-            self._wait(self._runtime.__aexit__(*failure))
+            self.wait(self._runtime.__aexit__(*failure))
         finally:
-            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._end()
+
+    async def _serve(self, started: Future[asyncio.AbstractEventLoop]) -> None:
+        self._stop = asyncio.Event()
+        started.set_result(asyncio.get_running_loop())
+        await self._stop.wait()
+
+    def _end(self) -> None:
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._stop.set)
+            self._loop = None
             self._thread.join()
-            self._loop.close()
 
     def session(self, *args: Any, **options: Any) -> Session:
         """See `holdfast.Runtime.session`."""
-        return Session(self, self._wait(self._runtime.session(*args, **options)))
+        return Session(self, self.wait(self._runtime.session(*args, **options)))
 
     def open(self, *args: Any, **options: Any) -> Session:
         """See `holdfast.Runtime.open`."""
-        return Session(self, self._wait(self._runtime.open(*args, **options)))
+        return Session(self, self.wait(self._runtime.open(*args, **options)))
+
+    def sessions(self, *, limit: int = 100, offset: int = 0) -> list[Head]:
+        """See `holdfast.Runtime.sessions`."""
+        return self.wait(self._runtime.sessions(limit=limit, offset=offset))
 
 
 class Session:
-    """A blocking `holdfast.Session`."""
+    """A blocking `holdfast.Session`; `inner` is the asynchronous one."""
 
     def __init__(self, owner: Runtime, inner: session.Session) -> None:
-        self._wait = owner._wait
         self._owner = owner
+        self._wait = owner.wait
         self.inner = inner
         self.id = inner.id
 
-    def send(self, content: str, *, key: str = "") -> Turn:
+    def send(self, content: Content, *, key: str = "") -> Turn:
         """See `holdfast.Session.send`."""
         return Turn(self._owner, self._wait(self.inner.send(content, key=key)))
 
-    def run(self, content: str, *, key: str = "") -> TurnResult:
+    def run(self, content: Content, *, key: str = "") -> TurnResult:
         """See `holdfast.Session.run`."""
         return self._wait(self.inner.run(content, key=key))
+
+    def approve(self, ask_id: str, *, by: str, reason: str = "") -> None:
+        """See `holdfast.Session.approve`."""
+        self._wait(self.inner.approve(ask_id, by=by, reason=reason))
+
+    def deny(self, ask_id: str, *, by: str, reason: str = "") -> None:
+        """See `holdfast.Session.deny`."""
+        self._wait(self.inner.deny(ask_id, by=by, reason=reason))
 
     def messages(self) -> list[Message]:
         """See `holdfast.Session.messages`."""
@@ -80,12 +126,16 @@ class Session:
         """See `holdfast.Session.events`."""
         return self._wait(self.inner.events(after, limit=limit))
 
+    def inspect(self, content: Content | None = None) -> Inspection:
+        """See `holdfast.Session.inspect`."""
+        return self._wait(self.inner.inspect(content))
+
 
 class Turn:
     """A blocking `holdfast.Turn`: `result()` waits, iterating streams."""
 
     def __init__(self, owner: Runtime, inner: handle.Turn) -> None:
-        self._wait = owner._wait
+        self._wait = owner.wait
         self.inner = inner
         self.id = inner.id
 
@@ -103,9 +153,12 @@ class Turn:
         async def following() -> Event | Signal | None:
             return await anext(items, None)
 
-        while (item := self._wait(following())) is not None:
-            yield item
-        self._wait(items.aclose())  # type: ignore[attr-defined]
+        try:
+            while (item := self._wait(following())) is not None:
+                yield item
+        finally:
+            with suppress(RuntimeClosed):
+                self._wait(items.aclose())  # type: ignore[attr-defined]
 
     def cancel(self, reason: str = "") -> TurnResult:
         """See `holdfast.Turn.cancel`."""

@@ -31,6 +31,8 @@ async def act(owed: Iterable[Owed], journal: Journal, manifest: Manifest) -> Non
                     ready.append(checked)
                 else:
                     journal.stage(checked)
+                if turn.failure is not None:
+                    break  # somebody interrupted: nothing more is asked or run, and `finish` settles what is owed
             case "doubt":
                 journal.stage(
                     ToolCompleted(result=result_of(call.call, CUT_OFF, "in_doubt"), attempt=call.attempt)
@@ -39,17 +41,29 @@ async def act(owed: Iterable[Owed], journal: Journal, manifest: Manifest) -> Non
                 journal.stage(_denied(call, call.verdict_reason or "a person denied it"))
             case "expire":
                 journal.stage(AskExpired(ask_id=call.ask_id), _denied(call, "nobody answered in time"))
-    await run_all(ready, journal, manifest)
+    if turn.failure is None:
+        await run_all(ready, journal, manifest)
     await journal.flush()
 
 
 def _denied(call: CallState, reason: str) -> ToolCompleted:
-    return ToolCompleted(result=result_of(call.call, f"Denied: {reason}. Nothing was run.", "denied"))
+    denied = result_of(call.call, f"Denied: {reason}. Nothing was run.", "denied")
+    return _settled(call, ToolCompleted(result=denied))
+
+
+def _settled(call: CallState, outcome: ToolCompleted) -> ToolCompleted:
+    """The outcome of a call that does not run now. One that ran before and was cut off is in doubt all the same."""
+    if not call.dispatched or call.effect == "pure":
+        return outcome
+    text = f"{CUT_OFF} It cannot be run again: {outcome.result.text}"
+    return ToolCompleted(result=result_of(call.call, text, "in_doubt"), attempt=call.attempt)
 
 
 async def _check(call: CallState, journal: Journal, manifest: Manifest) -> Ready | Fact:
     """The call made ready, or the fact that stands in its way: an outcome, an ask, or the end of the turn."""
-    ready = prepare(call.call, call.asked or call.call.arguments, manifest.tools, call.attempt + 1)
-    if isinstance(ready, Ready) and not call.verdict:
-        return await before_tool(ready, journal, manifest)
-    return ready
+    checked: Ready | Fact = prepare(
+        call.call, call.asked or call.call.arguments, manifest.tools, call.attempt + 1
+    )
+    if isinstance(checked, Ready) and not call.verdict:
+        checked = await before_tool(checked, journal, manifest)
+    return _settled(call, checked) if isinstance(checked, ToolCompleted) else checked

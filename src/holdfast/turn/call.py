@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from threading import get_ident
 from typing import Any
 
+import msgspec
 from msgspec import Struct
 
-from holdfast.errors import StoreError, ToolError, WorkspaceError
-from holdfast.events import Fact, ToolCompleted, ToolOutput, ToolProgress
+from holdfast.errors import ToolError, WorkspaceError
+from holdfast.events import Fact, Signal, ToolCompleted, ToolOutput, ToolProgress
 from holdfast.journal import Journal
 from holdfast.messages import BlobRef, CallStatus, Document, Image, Text, ToolCall, ToolResult
 from holdfast.schema import InvalidArguments, encode_value
@@ -20,6 +21,8 @@ CUT_OFF = (
     "effect. It was not run again. Check before you repeat it."
 )
 NOT_RUN = "Cancelled: this call was not run, because the turn ended first ({reason})."
+
+_PARTS = msgspec.json.Decoder(tuple[Text | Image | Document, ...])
 
 
 class Ready(Struct, frozen=True, kw_only=True):
@@ -46,6 +49,10 @@ def prepare(call: ToolCall, text: str, tools: dict[str, Tool], attempt: int) -> 
         return _not_run(
             call, f"Error: invalid arguments for {call.name}. Nothing was run. Problems:\n{listed}"
         )
+    except Exception as error:  # a type of the user's own may check as it likes
+        return _not_run(
+            call, f"Error: the arguments of {call.name} cannot be read: {said(error)}. Nothing was run."
+        )
     return Ready(call=call, tool=tool, arguments=arguments, text=text or "{}", attempt=attempt)
 
 
@@ -53,12 +60,31 @@ def _not_run(call: ToolCall, text: str) -> ToolCompleted:
     return ToolCompleted(result=result_of(call, text, "error"))
 
 
+def plain(text: str) -> str:
+    """The text as a log can hold it: a lone surrogate becomes a question mark."""
+    return text if text.isascii() else text.encode(errors="replace").decode()
+
+
+def said(error: BaseException) -> str:
+    """An exception in words: its type and its message."""
+    try:
+        return plain(f"{type(error).__name__}: {error}")
+    except Exception:
+        return f"{type(error).__name__}, whose message cannot be read"
+
+
+def stopped_from_outside() -> bool:
+    """Whether this task is being cancelled. Otherwise a `CancelledError` is a failure like any other."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
 def result_of(call: ToolCall, text: str, status: CallStatus) -> ToolResult:
     """A result in words."""
     return ToolResult(
         call_id=call.id,
         name=call.name,
-        content=(Text(text=text),),
+        content=(Text(text=plain(text)),),
         status=status,
         provider_id=call.provider_id,
     )
@@ -70,21 +96,16 @@ async def dispatch(ready: Ready, journal: Journal, outbox: list[Fact], seconds: 
     try:
         async with asyncio.timeout(seconds) as limit:
             value = await ready.tool.run(_context(ready, journal, outbox), ready.arguments)
-    except TimeoutError as error:
-        reason = (
-            f"it took longer than {seconds:g} s and was stopped"
-            if limit.expired()
-            else f"TimeoutError: {error}"
-        )
-        return result_of(call, f"Error: {call.name} failed: {reason}.", "error")
     except ToolError as error:
         return result_of(call, f"Error: {error}", "error")
     except WorkspaceError as error:
         return result_of(call, f"Error ({error.code}): {error}", "error")
-    except StoreError:
-        raise
-    except Exception as error:
-        return result_of(call, f"Error: {call.name} failed: {type(error).__name__}: {error}", "error")
+    except (Exception, asyncio.CancelledError, SystemExit) as error:
+        if isinstance(error, asyncio.CancelledError) and stopped_from_outside():
+            raise
+        late = isinstance(error, TimeoutError) and limit.expired()
+        reason = f"it took longer than {seconds:g} s and was stopped" if late else said(error)
+        return result_of(call, f"Error: {call.name} failed: {reason}.", "error")
     return _as_result(call, value)
 
 
@@ -96,35 +117,51 @@ async def reconciled(ready: Ready, journal: Journal, seconds: float) -> ToolResu
     try:
         async with asyncio.timeout(seconds):
             value = await ask(_context(ready, journal, []))
-    except Exception as error:
-        return result_of(ready.call, f"{CUT_OFF} (Asking what became of it failed: {error})", "in_doubt")
+    except (Exception, asyncio.CancelledError) as error:
+        if isinstance(error, asyncio.CancelledError) and stopped_from_outside():
+            raise
+        return result_of(
+            ready.call, f"{CUT_OFF} (Asking what became of it failed: {said(error)})", "in_doubt"
+        )
     return None if value is NOT_DONE else _as_result(ready.call, value)
 
 
 def _as_result(call: ToolCall, value: Any) -> ToolResult:
-    if isinstance(value, Image | Document | Text):
-        value = (value,)
-    if (
-        isinstance(value, Sequence)
-        and value
-        and all(isinstance(part, Text | Image | Document) for part in value)
-    ):
-        return ToolResult(call_id=call.id, name=call.name, content=tuple(value), provider_id=call.provider_id)
     try:
+        if parts := _parts_of(value):
+            return ToolResult(call_id=call.id, name=call.name, content=parts, provider_id=call.provider_id)
         return result_of(call, encode_value(value), "ok")
-    except (TypeError, ValueError, RecursionError) as error:
-        text = f"Error: {call.name} ran, but what it returned cannot be shown: {error}. It may have had its effect."
-        return result_of(call, text, "error")
+    except Exception as error:  # what a user's type may raise while it is encoded
+        reason = f"what it returned cannot be shown: {said(error)}"
+        return result_of(call, f"Error: {call.name} ran, but {reason}. It may have had its effect.", "error")
+
+
+def _parts_of(value: Any) -> tuple[Text | Image | Document, ...]:
+    """The parts that a tool returned, read back from JSON so that they are what their types say."""
+    if isinstance(value, Text | Image | Document):
+        value = (value,)
+    if not isinstance(value, list | tuple) or not all(
+        isinstance(it, Text | Image | Document) for it in value
+    ):
+        return ()
+    return _PARTS.decode(msgspec.json.encode(value)) if value else ()
 
 
 def _context(ready: Ready, journal: Journal, outbox: list[Fact]) -> Context:
     call, turn_id, state = ready.call, journal.context.turn_id, journal.state
+    loop, here = asyncio.get_running_loop(), get_ident()
+
+    def publish(signal: Signal) -> None:
+        if get_ident() == here:
+            journal.publish(signal)
+        else:  # a plain `def` runs in a thread
+            loop.call_soon_threadsafe(journal.publish, signal)
 
     def progress(message: str) -> None:
-        journal.publish(ToolProgress(turn_id=turn_id, call_id=call.id, name=call.name, message=message))
+        publish(ToolProgress(turn_id=turn_id, call_id=call.id, name=call.name, message=message))
 
     def output(text: str) -> None:
-        journal.publish(ToolOutput(turn_id=turn_id, call_id=call.id, name=call.name, text=text))
+        publish(ToolOutput(turn_id=turn_id, call_id=call.id, name=call.name, text=text))
 
     return Context(
         session=SessionInfo(id=state.session_id, title=state.title, metadata=state.metadata),

@@ -196,9 +196,9 @@ RULES: tuple[Rule, ...] = (
 RECORDS: dict[type[Step], tuple[str, ...]] = {
     Begin: ("turn.started",),
     Compact: ("context.compacted",),
-    Reason: ("output.message.completed", "reason.failed"),
-    Act: ("tool.started", "tool.completed", "ask.opened"),
+    Reason: ("output.message.completed", "reason.failed", "hook.decided"),
+    Act: ("hook.decided", "ask.opened", "ask.expired", "tool.started", "tool.completed"),
     Wait: (),
-    Stop: ("turn.completed", "turn.failed", "turn.cancelled"),
+    Stop: ("tool.completed", "turn.completed", "turn.failed", "turn.cancelled"),
 }
-"""The facts that carrying out a step records, for the diagram."""
+"""The facts that carrying out a step may record, for the diagram. What a tool's services add is left out."""

@@ -25,20 +25,24 @@ async def finish(stop: TurnStop, journal: Journal, manifest: Manifest, reason: s
     turn = journal.running
     for call in turn.owed:
         journal.stage(ToolCompleted(result=_settled(call, stop), attempt=call.attempt))
-    await journal.record(_terminal(stop, turn, reason))
-    outcome = journal.state.outcome
+    journal.stage(_terminal(stop, turn, reason))
+    outcome, last, context = journal.state.outcome, journal.state.messages[-1], journal.context
     assert outcome is not None
+    await journal.flush()
     if has_gates(manifest, "after_turn"):
-        event = HookEvent(point="after_turn", session_id=journal.state.session_id, turn_id=turn.id)
+        event = HookEvent(
+            point="after_turn", session_id=journal.state.session_id, turn_id=turn.id, message=last
+        )
         await ask_hooks(event, journal, manifest)
         await journal.flush()
-    journal.context = EventContext()
+    if journal.context is context:  # else the next turn has begun meanwhile
+        journal.context = EventContext()
     return outcome
 
 
 def _settled(call: CallState, stop: TurnStop) -> ToolResult:
     """A call that the end of the turn overtook: in doubt when it may have had its effect, else cancelled."""
-    if call.dispatched and call.effect not in ("pure", "idempotent"):
+    if call.dispatched and call.effect != "pure":
         return result_of(call.call, CUT_OFF, "in_doubt")
     return result_of(call.call, NOT_RUN.format(reason=stop), "cancelled")
 

@@ -10,16 +10,17 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
+import msgspec
 from msgspec import structs
 
 from holdfast.events import Fact, HookDecided, ToolCompleted
-from holdfast.hook import Allow, AskFor, Decision, Defer, Deny, HookEvent, Interrupt, Modify, Point
+from holdfast.hook import AskFor, Decision, Defer, Deny, HookEvent, Interrupt, Modify, Point
 from holdfast.journal import Journal
 from holdfast.manifest import Manifest
 from holdfast.messages import ToolResult
 from holdfast.policy import Action, ActionKind
 from holdfast.turn.asks import author_asks, open_ask
-from holdfast.turn.call import Ready, prepare, result_of
+from holdfast.turn.call import Ready, prepare, result_of, said, stopped_from_outside
 
 T = TypeVar("T")
 Verdict = tuple[str, Decision]
@@ -36,15 +37,29 @@ def has_gates(manifest: Manifest, point: Point) -> bool:
 async def turn_refused(journal: Journal, manifest: Manifest) -> bool:
     """Whether a hook or policy ends the turn before the model is asked; recorded when one does."""
     points: tuple[Point, ...] = ("before_reason",)
-    if journal.running.iteration == 0:
+    if journal.running.iteration == 0 and journal.running.attempt == 0:
         points = ("before_turn", "before_reason")
     for point in points:
         for who, decision in await _on_turn(point, journal, manifest):
-            if isinstance(decision, Deny | Interrupt):
-                fact = HookDecided(hook=who, point=point, decision="interrupt", reason=decision.reason)
-                await journal.record(fact)
+            reason = _refusal(decision)
+            if reason is not None:
+                await journal.record(HookDecided(hook=who, point=point, decision="interrupt", reason=reason))
                 return True
     return False
+
+
+def _refusal(decision: Decision) -> str | None:
+    """Why a turn or a model call may not go on. What cannot be done there (to ask, wait or modify) refuses too."""
+    match decision:
+        case Deny(reason) | Interrupt(reason):
+            return reason
+        case AskFor(reason=reason):
+            return f"{reason} (a person can be asked about a tool call only)"
+        case Defer(until=until, reason=reason):
+            return f"not before {until.isoformat()} {reason}".rstrip()
+        case Modify():
+            return "a decision to modify has nothing to change before a turn or a model call"
+    return None
 
 
 async def _on_turn(point: Point, journal: Journal, manifest: Manifest) -> list[Verdict]:
@@ -67,15 +82,19 @@ async def _on_turn(point: Point, journal: Journal, manifest: Manifest) -> list[V
 async def before_tool(ready: Ready, journal: Journal, manifest: Manifest) -> Ready | Fact:
     """The call as hooks, policies and the tool's author leave it: ready (with other arguments perhaps), or the fact
     that stands in its way: a refusal as its outcome, an ask, or the end of the turn."""
+    wanted: AskFor | None = None
     if has_gates(manifest, "before_tool"):
         await journal.flush()
         for ask in (_hooks_on, _policies_on):
             for who, decision in await ask(ready, journal, manifest):
+                if isinstance(decision, AskFor):
+                    wanted = wanted or decision  # a later refusal counts more
+                    continue
                 after = _decided(who, decision, ready, journal, manifest)
                 if not isinstance(after, Ready):
                     return after
                 ready = after
-    return author_asks(ready) or ready
+    return open_ask(ready, wanted) if wanted is not None else author_asks(ready) or ready
 
 
 async def _hooks_on(ready: Ready, journal: Journal, manifest: Manifest) -> list[Verdict]:
@@ -118,8 +137,6 @@ def _decided(
             return _decided(who, wait, ready, journal, manifest)
         case Interrupt(reason):
             return structs.replace(fact, decision="interrupt", reason=reason)
-        case AskFor():
-            return open_ask(ready, decision)
         case Modify(arguments=str(text)):
             journal.stage(structs.replace(fact, decision="modify", reason=decision.reason, arguments=text))
             return prepare(call, text, manifest.tools, ready.attempt)
@@ -145,6 +162,8 @@ async def after_tool(result: ToolResult, ready: Ready, journal: Journal, manifes
         elif isinstance(decision, Deny):
             journal.stage(structs.replace(fact, decision="deny", reason=decision.reason))
             result = result_of(call, f"Withheld: {decision.reason}", "denied")
+        elif isinstance(decision, Interrupt):
+            journal.stage(structs.replace(fact, decision="interrupt", reason=decision.reason))
     return result
 
 
@@ -186,10 +205,26 @@ async def _ask_policies(action: Action, manifest: Manifest) -> list[Verdict]:
 async def _bounded(
     ask: Callable[[T], Awaitable[Decision | None]], question: T, seconds: float
 ) -> tuple[Decision | None, str]:
+    """What was decided, and why nothing was where that failed. What no log can hold is no decision."""
     try:
         async with asyncio.timeout(seconds):
-            return await ask(question), ""
+            decision = await ask(question)
+        return None if decision is None else _checked(decision), ""
     except TimeoutError:
         return None, f"no answer within {seconds:g} s"
-    except Exception as error:
-        return None, f"{type(error).__name__}: {error}"
+    except (Exception, asyncio.CancelledError) as error:
+        if isinstance(error, asyncio.CancelledError) and stopped_from_outside():
+            raise
+        return None, said(error)
+
+
+def _checked(decision: Decision) -> Decision:
+    if not isinstance(decision, Decision):
+        raise TypeError(f"{decision!r} is not a decision; return Allow(), Deny(reason) or another of them")
+    if (
+        isinstance(decision, AskFor)
+        and decision.expires_at is not None
+        and decision.expires_at.tzinfo is None
+    ):
+        raise ValueError("expires_at has no time zone")
+    return msgspec.json.decode(msgspec.json.encode(decision), type=type(decision))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Literal
 
@@ -26,29 +27,55 @@ Content = str | tuple[Part, ...]
 
 def input_message(content: Content) -> Message:
     """The input as a message, when it can be accepted. Raises `InputRejected` saying what to change."""
-    message = user_message(content)
-    if not message.content or not all(isinstance(part, Text | Image | Document) for part in message.content):
-        raise InputRejected("an input holds at least one part, and only text, images and documents")
-    if not any(not isinstance(part, Text) or part.text.strip() for part in message.content):
-        raise InputRejected("the input is empty; send some text, an image or a document")
     try:
-        size = len(msgspec.json.encode(message))
+        body = msgspec.json.encode(user_message(content))
+        message = _messages.decode(body)
     except UnicodeEncodeError as error:
         raise InputRejected(
             f"the input holds a lone surrogate, which is not valid Unicode ({error}); remove it"
         ) from error
-    if size > MAX_INPUT_BYTES:
+    except (TypeError, ValueError) as error:
+        raise InputRejected(f"an input is text or a tuple of parts, not this: {error}") from error
+    if not message.content or not all(isinstance(part, Text | Image | Document) for part in message.content):
+        raise InputRejected("an input holds at least one part, and only text, images and documents")
+    if not any(not isinstance(part, Text) or part.text.strip() for part in message.content):
+        raise InputRejected("the input is empty; send some text, an image or a document")
+    if len(body) > MAX_INPUT_BYTES:
         raise InputRejected(
-            f"the input is {size:,} bytes; the limit is {MAX_INPUT_BYTES:,}. Send large content as files or documents"
+            f"the input is {len(body):,} bytes; the limit is {MAX_INPUT_BYTES:,}. Send large content as files or "
+            "documents"
         )
     return message
+
+
+def check_text(**given: object) -> None:
+    """Raise `InputRejected` unless each of these, named as the caller named it, is text that a log can hold."""
+    for name, text in given.items():
+        if not isinstance(text, str):
+            raise InputRejected(f"{name} is {text!r}; it must be text")
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise InputRejected(
+                f"{name} holds a lone surrogate, which is not valid Unicode ({error}); remove it"
+            ) from error
+
+
+def check_metadata(metadata: Mapping[str, str]) -> None:
+    """Raise `InputRejected` unless every name and value is text that a log can hold."""
+    for name, text in metadata.items():
+        check_text(**{"a name in the metadata": name, f"metadata[{name!r}]": text})
+
+
+_messages = msgspec.json.Decoder(Message)
 
 
 async def accept(journal: Journal, manifest: Manifest, message: Message, *, key: str = "") -> str:
     """Make the input durable and return the id of its turn; the same key again returns the same turn.
 
-    When nothing else is under way the turn begins in the same append. Raises `StoreError`.
+    When nothing else is under way the turn begins in the same append. Raises `InputRejected`, `StoreError`.
     """
+    check_text(key=key)
     if key and (known := journal.state.keys.get(key)):
         await journal.flush()
         return known
@@ -83,6 +110,7 @@ def resume(journal: Journal) -> None:
 
 async def answer(journal: Journal, ask_id: str, verdict: Verdict, *, by: str, reason: str = "") -> None:
     """Record somebody's answer to an ask. Raises `UnknownAsk` when it is not open."""
+    check_text(by=by, reason=reason)
     asks = journal.state.asks
     if ask_id not in asks:
         known = ", ".join(asks) or "none"

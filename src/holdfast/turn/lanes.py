@@ -28,6 +28,9 @@ async def run_all(ready: list[Ready], journal: Journal, manifest: Manifest) -> N
     """Run the calls. Those that start at once are claimed together, in one append."""
     if not ready:
         return
+    for call in ready:
+        if call.attempt > 1:
+            _check_replay(call, journal)
     lanes = _lanes(ready, manifest.parallel_calls)
     first = [lane[0] for lane in lanes[: manifest.tool_concurrency]]
     journal.stage(*[_claim(call, journal) for call in first])
@@ -53,7 +56,7 @@ async def _side_by_side(jobs: list[Coroutine[None, None, None]]) -> None:
         async with asyncio.TaskGroup() as group:
             for job in jobs:
                 group.create_task(job)
-    except* Exception as failed:
+    except BaseExceptionGroup as failed:
         raise failed.exceptions[0] from None
 
 
@@ -73,19 +76,20 @@ async def _run_lane(lane: Lane, claimed: set[str], journal: Journal, manifest: M
         await _run(call, journal, manifest)
 
 
-def _claim(ready: Ready, journal: Journal) -> ToolStarted:
-    before = journal.running.calls[ready.call.id]
-    digest = digest_of(ready.text.encode())
-    if before.arguments_digest not in ("", digest):
+def _check_replay(ready: Ready, journal: Journal) -> None:
+    if journal.running.calls[ready.call.id].arguments_digest not in ("", digest_of(ready.text.encode())):
         raise DeterminismError(
             f"call {ready.call.id} of {ready.call.name} was claimed with other arguments than it would run with now; "
             "a hook or policy decided differently this time. Make it decide from the call alone"
         )
+
+
+def _claim(ready: Ready, journal: Journal) -> ToolStarted:
     return ToolStarted(
         call_id=ready.call.id,
         name=ready.call.name,
         attempt=ready.attempt,
-        arguments_digest=digest,
+        arguments_digest=digest_of(ready.text.encode()),
         effect=ready.tool.effect,
         epoch=journal.epoch,
     )

@@ -5,6 +5,9 @@ A fresh turn, a resumed one and a recovered one all come through here.
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
+
 from msgspec import Struct
 
 from holdfast.journal import Journal
@@ -23,10 +26,21 @@ class Waiting(Struct, frozen=True):
     wait: Wait
 
 
-async def run_turn(journal: Journal, manifest: Manifest) -> Waiting | Outcome:
-    """Bring the session's turn to rest. Raises `StoreError` when the log cannot be written."""
+def _never() -> bool:
+    return False
+
+
+async def run_turn(
+    journal: Journal, manifest: Manifest, interrupted: Callable[[], bool] = _never
+) -> Waiting | Outcome:
+    """Bring the session's turn to rest. Raises `StoreError` when the log cannot be written.
+
+    `interrupted` is asked between steps whether this task was cancelled: a tool may have kept that to itself.
+    """
     resume(journal)
     while True:
+        if interrupted():
+            raise asyncio.CancelledError
         match decide(journal.state, manifest, journal.now()):
             case Begin(inputs):
                 begin(inputs, journal, manifest)

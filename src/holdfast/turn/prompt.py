@@ -60,8 +60,8 @@ def inspect(state: State, upcoming: Sequence[Message], manifest: Manifest) -> In
     return Inspection(request=request, body=manifest.driver.encode(request), manifest=manifest)
 
 
-def name_reply(reply: Reply, message_id: str, turn: TurnState) -> Message:
-    """The reply's message under our ids. Raises `DriverError` for text that cannot be kept."""
+def name_reply(reply: Reply, message_id: str, turn: TurnState) -> Reply:
+    """The reply with its message under our ids. Raises `DriverError` for one that no log can hold."""
     parts: list[Part] = []
     index = 0
     for part in reply.message.content:
@@ -72,7 +72,9 @@ def name_reply(reply: Reply, message_id: str, turn: TurnState) -> Message:
             parts.append(part)
     message = structs.replace(reply.message, id=message_id, role="assistant", content=tuple(parts))
     try:
-        msgspec.json.encode(message)
-    except (UnicodeEncodeError, TypeError, ValueError) as error:
+        return _replies.decode(msgspec.json.encode(structs.replace(reply, message=message)))
+    except UnicodeEncodeError as error:
         raise DriverError("broken_stream", f"the model's message cannot be kept: {error}") from error
-    return message
+
+
+_replies = msgspec.json.Decoder(Reply)

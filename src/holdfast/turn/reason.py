@@ -14,7 +14,7 @@ from holdfast.journal import Journal
 from holdfast.manifest import Manifest
 from holdfast.turn.gate import turn_refused
 from holdfast.turn.prompt import Prompt, build_request, name_reply
-from holdfast.turn.retry import failed
+from holdfast.turn.retry import ask_driver, failed
 
 
 async def reason(journal: Journal, manifest: Manifest) -> None:
@@ -26,21 +26,21 @@ async def reason(journal: Journal, manifest: Manifest) -> None:
     message_id = new_id("message")
     request = build_request(journal.state, journal.derived(Prompt), manifest)
     watch = _Watch(journal, turn.id, message_id)
+    limit: asyncio.Timeout | None = None
     try:
         if turn.deadline is None:
-            reply = await manifest.driver.reply(request, watch.emit)
+            reply = await ask_driver(manifest.driver, request, watch.emit)
         else:
-            async with asyncio.timeout((turn.deadline - journal.now()).total_seconds()):
-                reply = await manifest.driver.reply(request, watch.emit)
-        message = name_reply(reply, message_id, turn)
+            async with asyncio.timeout((turn.deadline - journal.now()).total_seconds()) as limit:
+                reply = await ask_driver(manifest.driver, request, watch.emit)
+        reply = name_reply(reply, message_id, turn)
     except Exception as error:
-        now = journal.now()
-        if turn.deadline is None or now < turn.deadline:  # past its deadline, the planner ends the turn
-            await journal.record(failed(error, turn, manifest, now))
+        if limit is None or not limit.expired():  # past its deadline, the planner ends the turn
+            await journal.record(failed(error, turn, manifest, journal.now()))
         return
     journal.stage(
         OutputMessageCompleted(
-            message=message,
+            message=reply.message,
             stop=reply.stop,
             iteration=turn.iteration + 1,
             attempt=turn.attempt + 1,

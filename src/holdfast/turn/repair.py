@@ -11,7 +11,17 @@ from collections.abc import Iterable, Sequence
 
 from msgspec import structs
 
-from holdfast.messages import Message, Part, Text, Thinking, ToolCall, ToolResult, tool_message
+from holdfast.messages import (
+    Document,
+    Image,
+    Message,
+    Part,
+    Text,
+    Thinking,
+    ToolCall,
+    ToolResult,
+    tool_message,
+)
 
 NO_RESULT = "Cancelled: no result of this call was recorded. Do not assume that it had an effect, or that it had none."
 NO_OUTPUT = "(no output)"
@@ -32,7 +42,7 @@ def repair(messages: Sequence[Message], seen: set[str] | None = None) -> list[Me
         if message.role == "user":
             parts = [part for part in parts if type(part) not in _NOT_A_USERS]
         else:
-            parts, calls = _with_own_ids(parts, seen)
+            parts, calls = _with_own_ids([part for part in parts if type(part) is not ToolResult], seen)
         if parts:
             mended.append(_with_content(message, parts))
         mended.extend([_answer(call, results.get((place, index))) for index, call in enumerate(calls)])
@@ -58,7 +68,9 @@ def _results_by_call(messages: Sequence[Message]) -> dict[tuple[int, int], Messa
 def _is_empty(part: Part) -> bool:
     if type(part) is Text:
         return not part.text
-    return type(part) is Thinking and not (part.text or part.signature or part.encrypted)
+    if type(part) is Thinking:
+        return not (part.text or part.signature or part.encrypted)
+    return isinstance(part, Image | Document) and part.blob is None and not part.url
 
 
 def _with_own_ids(parts: Iterable[Part], seen: set[str]) -> tuple[list[Part], list[ToolCall]]:
@@ -67,11 +79,12 @@ def _with_own_ids(parts: Iterable[Part], seen: set[str]) -> tuple[list[Part], li
     calls: list[ToolCall] = []
     for part in parts:
         if isinstance(part, ToolCall):
-            provider_id = part.provider_id or part.id
+            own = part.id or "call"
+            provider_id = part.provider_id or own
             number = 1
             while provider_id in seen:
                 number += 1
-                provider_id = f"{part.id}_{number}"
+                provider_id = f"{own}_{number}"
             seen.add(provider_id)
             if provider_id != part.provider_id:
                 part = structs.replace(part, provider_id=provider_id)

@@ -2,18 +2,32 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from datetime import datetime, timedelta
+from typing import get_args
 
-from holdfast.errors import ConfigError, DriverError, MissingCredential
+from holdfast.driver import Driver, Emit, Reply, Request
+from holdfast.errors import ConfigError, DriverError, DriverErrorKind, MissingCredential
 from holdfast.events import Failure, ReasonFailed
 from holdfast.manifest import Manifest
 from holdfast.state import TurnState
+from holdfast.turn.call import plain, said, stopped_from_outside
 
 FIRST_WAIT = 1.0
 """Seconds before the first retry; doubled for each further one, give or take a quarter."""
 LONGEST_WAIT = 60.0
 """Seconds at most before any retry."""
+
+
+async def ask_driver(driver: Driver, request: Request, emit: Emit) -> Reply:
+    """The driver's reply. A `CancelledError` of its own making is a failure like any other."""
+    try:
+        return await driver.reply(request, emit)
+    except asyncio.CancelledError as error:
+        if stopped_from_outside():
+            raise
+        raise DriverError("connection", f"the driver gave up by itself: {said(error)}") from error
 
 
 def failed(error: Exception, turn: TurnState, manifest: Manifest, now: datetime) -> ReasonFailed:
@@ -23,7 +37,7 @@ def failed(error: Exception, turn: TurnState, manifest: Manifest, now: datetime)
     again = failure.retryable and attempt <= manifest.model_retries
     return ReasonFailed(
         reason=failure.kind,
-        error=Failure(code=failure.kind, message=str(failure)),
+        error=Failure(code=failure.kind, message=plain(str(failure))),
         iteration=turn.iteration + 1,
         attempt=attempt,
         retry_at=now + timedelta(seconds=retry_delay(attempt, failure.retry_after)) if again else None,
@@ -32,15 +46,13 @@ def failed(error: Exception, turn: TurnState, manifest: Manifest, now: datetime)
 
 def _as_driver_error(error: Exception, manifest: Manifest) -> DriverError:
     match error:
-        case DriverError():
+        case DriverError() if error.kind in get_args(DriverErrorKind):
             return error
         case MissingCredential():
             return DriverError("authentication", str(error))
         case ConfigError():
             return DriverError("invalid_request", str(error))
-    return DriverError(
-        "unsupported", f"the driver for {manifest.model} raised {type(error).__name__}: {error}"
-    )
+    return DriverError("unsupported", f"the driver for {manifest.model} raised {said(error)}")
 
 
 def retry_delay(attempt: int, retry_after: float | None = None) -> float:

@@ -1,0 +1,211 @@
+"""Blocking code gets the same thing: same results, same errors, nothing left behind."""
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from holdfast import Agent, Event, TextDelta, sync, tool
+from holdfast.drivers.sim import call, say
+from holdfast.errors import (
+    ConfigError,
+    ForeignFile,
+    InputRejected,
+    RuntimeClosed,
+    UnknownAsk,
+    UnknownSession,
+    UsageError,
+)
+from holdfast.ids import new_id
+from tests.turn.scenes import agent_of, assert_sound, kinds
+
+
+@pytest.fixture(autouse=True)
+def _no_thread_is_left() -> Iterator[None]:
+    before = set(threading.enumerate())
+    yield
+    assert {thread.name for thread in set(threading.enumerate()) - before} == set()
+
+
+@tool(effect="pure")
+def add(a: int, b: int) -> int:
+    """Add."""
+    return a + b
+
+
+ADD = (call("add", a=2, b=2), say("It is 4."))
+
+
+def test_a_turn_runs_to_its_end() -> None:
+    with sync.Runtime() as runtime:
+        session = runtime.session(agent_of(*ADD, tools=[add]))
+        result = session.run("2 + 2?")
+        assert (result.status, result.text) == ("completed", "It is 4.")
+        assert [message.role for message in session.messages()] == ["user", "assistant", "tool", "assistant"]
+        assert_sound(session.events())
+        assert session.events(after=7) == session.events()[7:]
+        assert len(session.events(limit=3)) == 3
+
+
+def test_a_turn_can_be_watched() -> None:
+    with sync.Runtime() as runtime:
+        turn = runtime.session(agent_of(say("some words here", delay=0.02))).send("go")
+        items = list(turn)
+        assert [item.text for item in items if isinstance(item, TextDelta)] == ["some ", "words ", "here"]
+        assert items[-1].type == "turn.completed"  # type: ignore[union-attr]
+        assert turn.result().text == "some words here"
+
+
+def test_watching_can_end_early() -> None:
+    with sync.Runtime() as runtime:
+        turn = runtime.session(agent_of(say("a " * 50, pace=0.001))).send("go")
+        for item in turn:
+            if isinstance(item, TextDelta):
+                break
+        assert turn.result().status == "completed"
+
+
+def test_watching_may_outlive_the_runtime() -> None:
+    with sync.Runtime(drain=0) as runtime:
+        turn = runtime.session(agent_of(say("a", delay=60))).send("go")
+        items = iter(turn)
+        assert isinstance(next(items), Event)
+    del items
+    with pytest.raises(RuntimeClosed):
+        turn.result()
+
+
+def test_a_turn_can_be_cancelled() -> None:
+    with sync.Runtime() as runtime:
+        session = runtime.session(agent_of(say("a", delay=60)))
+        turn = session.send("go", key="a")
+        assert session.send("go", key="a").id == turn.id
+        assert turn.cancel("enough").status == "cancelled"
+        assert kinds(session.events())[-1] == "turn.cancelled"
+
+
+def test_an_ask_can_be_answered() -> None:
+    @tool(ask=True)
+    def pay(cents: int) -> str:
+        """Pay."""
+        return f"paid {cents}"
+
+    with sync.Runtime() as runtime:
+        session = runtime.session(
+            agent_of(call("pay", cents=1), call("pay", cents=2), say("done"), tools=[pay])
+        )
+        turn = session.send("go")
+        session.approve(turn.result().asks[0].ask_id, by="ann")
+        session.deny(turn.result().asks[0].ask_id, by="ann", reason="enough")
+        assert turn.result().text == "done"
+        answers = [message.text for message in session.messages() if message.role == "tool"]
+        assert answers == ["paid 1", "Denied: enough. Nothing was run."]
+
+
+def test_a_session_can_be_opened_again(tmp_path: Path) -> None:
+    agent = agent_of(*ADD, say("And that?"), tools=[add])
+    with sync.Runtime(tmp_path / "log.db") as runtime:
+        session = runtime.session(agent, title="sums")
+        session.run("2 + 2?")
+    with sync.Runtime(tmp_path / "log.db", agents=[agent]) as runtime:
+        assert [head.session_id for head in runtime.sessions()] == [session.id]
+        again = runtime.open(session.id)
+        assert [message.text for message in again.messages()] == ["2 + 2?", "", "4", "It is 4."]
+        assert again.inspect("more").request.messages[-1].text == "more"
+        assert again.run("more").text == "And that?"
+
+
+def test_anything_else_can_be_waited_for() -> None:
+    with sync.Runtime() as runtime:
+        session = runtime.session(agent_of(say("done")))
+        runtime.wait(session.inner.files.write("/a.txt", b"hello"))
+        assert runtime.wait(session.inner.files.read("/a.txt")) == b"hello"
+        runtime.wait(session.inner.update(title="later"))
+        assert session.inner.state.title == "later"
+
+
+def test_errors_are_the_same_ones() -> None:
+    with sync.Runtime() as runtime:
+        with pytest.raises(ConfigError):
+            runtime.session(Agent(model="nobody/nothing"))
+        with pytest.raises(UnknownSession):
+            runtime.open(new_id("session"))
+        session = runtime.session(agent_of(say("done")))
+        with pytest.raises(InputRejected):
+            session.send("")
+        with pytest.raises(UnknownAsk):
+            session.approve("ask_a", by="ann")
+        assert session.run("go").status == "completed"
+
+
+def test_outside_the_block_it_is_closed() -> None:
+    runtime = sync.Runtime()
+    with pytest.raises(RuntimeClosed):
+        runtime.sessions()
+    with runtime:
+        session = runtime.session(agent_of(say("done")))
+        turn = session.send("go")
+        turn.result()
+    for late in (runtime.sessions, session.messages, turn.result, lambda: session.run("more")):
+        with pytest.raises(RuntimeClosed):
+            late()
+
+
+def test_a_store_that_cannot_be_opened_leaves_nothing_behind(tmp_path: Path) -> None:
+    (tmp_path / "log.db").write_text("this is no database, whatever its name says\n" * 100)
+    with pytest.raises(ForeignFile), sync.Runtime(tmp_path / "log.db"):
+        pytest.fail("entered")
+
+
+def test_an_error_in_the_block_stops_what_runs() -> None:
+    with pytest.raises(LookupError), sync.Runtime() as runtime:
+        runtime.session(agent_of(say("a", delay=60))).send("go")
+        raise LookupError
+
+
+def test_it_works_from_several_threads() -> None:
+    texts: list[str] = []
+    with sync.Runtime() as runtime:
+
+        def work(number: int) -> None:
+            texts.append(runtime.session(agent_of(say(f"answer {number}"))).run("go").text)
+
+        threads = [threading.Thread(target=work, args=[number]) for number in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert sorted(texts) == [f"answer {number}" for number in range(8)]
+
+
+def test_a_plain_tool_may_use_the_runtime_and_an_async_one_is_told_not_to() -> None:
+    """A plain `def` runs in a thread of its own and may block; a coroutine runs on the very loop it would wait for."""
+    with sync.Runtime() as runtime:
+
+        @tool
+        def ask_a_friend() -> str:
+            """Ask."""
+            return runtime.session(agent_of(say("a friend's answer"))).run("go").text
+
+        @tool
+        async def ask_myself() -> str:
+            """Ask."""
+            try:
+                return runtime.session(agent_of(say("never"))).run("go").text
+            except UsageError as error:
+                return str(error)
+
+        steps = (call("ask_a_friend"), call("ask_myself"), say("done"))
+        session = runtime.session(agent_of(*steps, tools=[ask_a_friend, ask_myself]))
+        session.run("go")
+        friend, myself = [message.text for message in session.messages() if message.role == "tool"]
+        assert friend == "a friend's answer"
+        assert "would wait for itself" in myself
+
+
+async def test_it_may_be_used_where_a_loop_already_runs() -> None:
+    with sync.Runtime() as runtime:
+        assert runtime.session(agent_of(say("done"))).run("go").text == "done"
+    await asyncio.sleep(0)

@@ -1,0 +1,34 @@
+"""The `holdfast` command. It uses the public names, as any other program would.
+
+app        the command: its list of commands, and how an error ends it
+run        one turn
+chat       a conversation
+answer     approve and deny
+sessions   what is in the database, and the files of a session
+log        show and events: what happened, as a timeline and as it was recorded
+inspect    the next request, and which layer set what
+doctor     versions, health, providers
+
+compose    from flags to a session
+agentfile  agents in Markdown files
+place      the database, and a session by its short name
+watch      a turn until it rests, and Ctrl-C
+view       what a turn looks like while it runs
+timeline   what happened, as data (pure)
+page       a timeline on the terminal
+record     an answer recorded without running anything
+text       words made safe and short
+echo       a simulated model for trying things without a key
+confirm    the capability behind --ask
+"""
+
+import sys
+
+try:
+    from holdfast.cli.app import holdfast as main
+except ModuleNotFoundError as error:
+    if error.name != "click":
+        raise
+    sys.exit("the command line needs 'click'; install it with: pip install 'holdfast[cli]'")
+
+__all__ = ["main"]

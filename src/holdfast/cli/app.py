@@ -1,0 +1,45 @@
+"""The `holdfast` command: its commands, and how an error ends it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from holdfast import HoldfastError
+from holdfast.cli.answer import approve, deny
+from holdfast.cli.chat import chat
+from holdfast.cli.doctor import doctor
+from holdfast.cli.inspect import explain, inspect
+from holdfast.cli.log import events, show
+from holdfast.cli.run import run
+from holdfast.cli.sessions import files, sessions
+
+
+class Commands(click.Group):
+    """Ends with one line for an error that is Holdfast's to explain, and in the order the commands are listed."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; exit code 2 for a `HoldfastError`."""
+        try:
+            return super().invoke(ctx)
+        except HoldfastError as error:
+            if ctx.params["debug"]:
+                raise
+            click.secho(f"error: {' '.join(str(error).split())}", err=True, fg="red")
+            ctx.exit(2)
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The names, as they were added."""
+        return list(self.commands)
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.option("--debug", is_flag=True, help="Show tracebacks.")
+@click.version_option(package_name="holdfast", prog_name="holdfast")
+def holdfast(debug: bool) -> None:
+    """Durable agents in one file: what was accepted is never lost, and what was done can be read back."""
+
+
+for command in (run, chat, sessions, show, events, inspect, explain, files, approve, deny, doctor):
+    holdfast.add_command(command)

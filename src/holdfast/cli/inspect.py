@@ -1,0 +1,86 @@
+"""`holdfast inspect` and `explain`: what would be sent next, and which layer decided so. Nothing is sent."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import msgspec
+
+from holdfast import Inspection, Message, UnknownModel, UsageError
+from holdfast.cli.place import db_option, find, writing
+from holdfast.cli.record import functions
+from holdfast.cli.text import clean, count, one_line
+from holdfast.manifest import Origin
+
+
+@click.command()
+@click.argument("session", default="last")
+@click.argument("prompt", required=False)
+@click.option("--json", "as_json", is_flag=True, help="The request's body, exactly as it would be sent.")
+@db_option
+def inspect(session: str, prompt: str | None, as_json: bool, db: Path) -> None:
+    """Show the next request of a session, without sending it.
+
+    As it would be after PROMPT, when there is one. Records nothing. SESSION is the latest when not given.
+    """
+    found = asyncio.run(_inspect(db, session, prompt))
+    click.echo(found.body if as_json else "\n".join(described(found)))
+
+
+@click.command()
+@click.argument("session", default="last")
+@click.option("--json", "as_json", is_flag=True, help="One JSON array.")
+@db_option
+def explain(session: str, as_json: bool, db: Path) -> None:
+    """Show which layer made each setting of a session.
+
+    SESSION is the latest when not given.
+    """
+    origins = asyncio.run(_inspect(db, session, None)).manifest.explain()
+    click.echo(msgspec.json.encode(origins) if as_json else "\n".join(_table(origins)))
+
+
+async def _inspect(db: Path, name: str, prompt: str | None) -> Inspection:
+    async with writing(db) as runtime:
+        session = await runtime.open(await find(runtime, name), read_only=True)
+        missing = ", ".join(await functions(runtime, session.state))
+        try:
+            found = await session.inspect(prompt)
+        except UnknownModel as error:
+            if not missing:
+                raise
+            raise UsageError(
+                f"session {session.id} was made with {missing}, which is not known here; call session.inspect() in "
+                "the program that made it, or set HOLDFAST_MODEL to see the rest"
+            ) from error
+        if missing:
+            click.echo(f"note: without {missing}, which only the program that made it can give", err=True)
+        return found
+
+
+def described(found: Inspection) -> Iterator[str]:
+    """An inspection in lines of text."""
+    request, manifest = found.request, found.manifest
+    yield f"model         {clean(manifest.model)}"
+    yield f"manifest      {manifest.digest}"
+    yield f"tools         {', '.join(manifest.tools) or '(none)'}"
+    settings = msgspec.to_builtins(request.settings)
+    yield f"settings      {clean(str(settings)) if settings else '(the provider decides)'}"
+    yield f"instructions  {count(len(request.instructions), 'character')}"
+    yield from (f"  {clean(line)}" for line in request.instructions.splitlines())
+    yield f"messages      {len(request.messages)}"
+    yield from (f"  {number:>3}  {_shown(message)}" for number, message in enumerate(request.messages, 1))
+    yield f"body          {len(found.body):,} bytes; --json prints it"
+
+
+def _shown(message: Message) -> str:
+    calls = [f"{call.name} {call.arguments}" for call in message.calls]
+    return f"{message.role:<9}  {one_line(' '.join([message.text, *calls]), 100)}"
+
+
+def _table(origins: tuple[Origin, ...]) -> list[str]:
+    width = max(len(it.field) for it in origins)
+    return [f"{it.field:<{width}}  {one_line(it.value, 60):<60}  {' + '.join(it.layers)}" for it in origins]

@@ -1,0 +1,93 @@
+"""`holdfast show` and `events`: what happened, as a timeline and as the log itself."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import sys
+from pathlib import Path
+
+import click
+import msgspec
+
+from holdfast import Event, UnknownSession
+from holdfast.cli.page import Page
+from holdfast.cli.place import db_option, find, reading
+from holdfast.cli.text import clock, one_line
+from holdfast.cli.timeline import Timeline, tell
+from holdfast.events import UnknownFact, encode_event
+
+
+@click.command()
+@click.argument("session", default="last")
+@click.option("--full", is_flag=True, help="Whole arguments and results.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@db_option
+def show(session: str, full: bool, as_json: bool, db: Path) -> None:
+    """Show what happened in a session.
+
+    Messages, calls with arguments and durations, tokens, retries and outcomes. SESSION is the latest when not given.
+    """
+    line = asyncio.run(_read(db, session))
+    if as_json:
+        click.echo(msgspec.json.encode(line))
+        return
+    Page(full).show(line)
+
+
+async def _read(db: Path, name: str) -> Timeline:
+    async with reading(db) as runtime:
+        session_id = await find(runtime, name)
+        head = await runtime.store.head(session_id)
+        if head is None:
+            raise UnknownSession(f"session {session_id} is gone")
+        events, after = [], 0
+        while page := await runtime.store.read(session_id, after=after):
+            events += page
+            after = page[-1].sequence
+        return tell(session_id, events, epoch=head.epoch)
+
+
+@click.command()
+@click.argument("session", default="last")
+@click.option("-f", "--follow", is_flag=True, help="Go on with what is recorded from now on, by any process.")
+@click.option(
+    "--after", type=click.IntRange(min=0), default=0, metavar="N", help="Only events numbered above N."
+)
+@click.option("-n", "--last", type=click.IntRange(min=1), metavar="N", help="Only the last N events.")
+@click.option("--json", "as_json", is_flag=True, help="Whole events, one JSON object per line.")
+@db_option
+def events(session: str, follow: bool, after: int, last: int | None, as_json: bool, db: Path) -> None:
+    """Show the events of a session, oldest first.
+
+    SESSION is the latest when not given. Ctrl-C ends -f.
+    """
+    try:
+        asyncio.run(_show(db, session, follow, (after, last), as_json))
+    except KeyboardInterrupt:
+        sys.exit(0)
+
+
+async def _show(db: Path, name: str, follow: bool, start: tuple[int, int | None], as_json: bool) -> None:
+    async with reading(db) as runtime:
+        session = await runtime.open(await find(runtime, name), read_only=True)
+        after, last = start
+        if last is not None:
+            after = max(after, session.state.sequence - last)
+        if follow:
+            async for event in session.follow(after):
+                _print(event, as_json)
+        while page := await session.events(after):
+            for event in page:
+                _print(event, as_json)
+            after = page[-1].sequence
+
+
+def _print(event: Event, as_json: bool) -> None:
+    if as_json:
+        click.echo(encode_event(event))
+        return
+    data = event.data.data if isinstance(event.data, UnknownFact) else event.data
+    room = max(20, shutil.get_terminal_size((160, 24)).columns - 46)
+    about = one_line(msgspec.json.encode(data).decode(), room)
+    click.echo(f"{event.sequence:>5}  {clock(event.ts)}  {event.type:<26}  {about}")

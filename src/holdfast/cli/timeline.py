@@ -1,0 +1,253 @@
+"""The timeline: a log told as turns, each with what was said, called and decided, in order. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from datetime import datetime
+from typing import Any, Literal
+
+from msgspec import Struct, field
+
+from holdfast import Event, Thinking, Usage
+from holdfast import events as facts
+
+CallStatus = Literal[
+    "asked", "waiting", "started", "cut_off", "ok", "error", "denied", "cancelled", "in_doubt"
+]
+"""How a call stands. `asked`: the model wants it and nothing was done yet. `started`: claimed and no outcome recorded,
+so it is running or was cut off. `cut_off`: the same, and another writer has taken over since, so it is not running."""
+
+
+class Said(Struct, kw_only=True, omit_defaults=True, tag="message"):
+    """A message of the user or the model."""
+
+    at: datetime
+    who: Literal["user", "model"]
+    text: str
+    thinking: str = ""
+    model: str = ""
+    duration_ms: int = 0
+    attempt: int = 1
+    usage: Usage = Usage()
+
+
+class Called(Struct, kw_only=True, omit_defaults=True, tag="call"):
+    """A tool call, from the model's wish to its outcome."""
+
+    at: datetime
+    """When it was started, or wished for while it has not been."""
+    call_id: str
+    name: str
+    arguments: str
+    status: CallStatus = "asked"
+    effect: str = ""
+    attempts: int = 0
+    duration_ms: int = 0
+    result: str = ""
+    epoch: int = 0
+    """Of the writer that started it last."""
+
+
+class Noted(Struct, kw_only=True, omit_defaults=True, tag="note"):
+    """Anything else that happened."""
+
+    at: datetime
+    what: Literal["model_failed", "asked", "answered", "expired", "decided", "file", "updated"]
+    text: str
+
+
+Entry = Said | Called | Noted
+
+
+class TurnLine(Struct, kw_only=True, omit_defaults=True):
+    """One turn."""
+
+    id: str
+    started_at: datetime
+    status: Literal["queued", "unfinished", "waiting", "completed", "failed", "cancelled"] = "queued"
+    stop: str = ""
+    ended_at: datetime | None = None
+    replies: int = 0
+    usage: Usage = Usage()
+    error: str = ""
+    manifest: str = ""
+    entries: list[Entry] = field(default_factory=list)
+
+
+class Timeline(Struct, kw_only=True, omit_defaults=True):
+    """A session."""
+
+    id: str
+    title: str = ""
+    agent: str = ""
+    metadata: dict[str, str] = field(default_factory=dict)
+    created_at: datetime | None = None
+    events: int = 0
+    usage: Usage = Usage()
+    before: list[Entry] = field(default_factory=list)
+    """What belongs to no turn."""
+    turns: list[TurnLine] = field(default_factory=list)
+
+
+def tell(session_id: str, events: Iterable[Event], *, epoch: int = 0) -> Timeline:
+    """The timeline of these events. `epoch` is that of the session's present writer."""
+    teller = _Teller(session_id)
+    for event in events:
+        teller.take(event)
+    for turn in teller.line.turns:
+        calls = [entry for entry in turn.entries if isinstance(entry, Called)]
+        for call in calls:
+            if call.status == "started" and call.epoch < epoch:
+                call.status = "cut_off"
+        if turn.status == "unfinished" and any(call.status == "waiting" for call in calls):
+            turn.status = "waiting"
+    return teller.line
+
+
+class _Teller:
+    def __init__(self, session_id: str) -> None:
+        self.line = Timeline(id=session_id)
+        self.calls: dict[str, Called] = {}
+        self._turns: dict[str, TurnLine] = {}
+        self._asks: dict[str, tuple[str, TurnLine]] = {}
+        """The call and turn of each ask; an answer from elsewhere does not name its turn."""
+
+    def take(self, event: Event) -> None:
+        self.line.events = event.sequence
+        if rule := _RULES.get(type(event.data)):
+            rule(self, event, event.data)
+
+    def _turn(self, event: Event, turn_id: str = "") -> TurnLine:
+        turn_id = turn_id or event.context.turn_id
+        if turn_id not in self._turns:
+            self._turns[turn_id] = TurnLine(id=turn_id, started_at=event.ts)
+            self.line.turns.append(self._turns[turn_id])
+        return self._turns[turn_id]
+
+    def _add(self, event: Event, entry: Entry) -> None:
+        known = event.context.turn_id in self._turns
+        (self._turn(event).entries if known else self.line.before).append(entry)
+
+    def _note(self, event: Event, what: Any, text: str) -> None:
+        self._add(event, Noted(at=event.ts, what=what, text=text))
+
+    def created(self, event: Event, fact: facts.SessionCreated) -> None:
+        self.line.created_at = event.ts
+        self.line.title, self.line.agent = fact.title, fact.agent
+        self.line.metadata = dict(fact.metadata)
+
+    def updated(self, event: Event, fact: facts.SessionUpdated) -> None:
+        self.line.title = self.line.title if fact.title is None else fact.title
+        self.line.metadata = self.line.metadata if fact.metadata is None else dict(fact.metadata)
+        self._note(event, "updated", "title or metadata")
+
+    def accepted(self, event: Event, fact: facts.InputMessage) -> None:
+        turn = self._turn(event, fact.turn_id)
+        turn.entries.append(Said(at=event.ts, who="user", text=fact.message.text))
+
+    def began(self, event: Event, fact: facts.TurnStarted) -> None:
+        turn = self._turn(event)
+        turn.status, turn.manifest, turn.started_at = "unfinished", fact.manifest, event.ts
+
+    def replied(self, event: Event, fact: facts.OutputMessageCompleted) -> None:
+        turn = self._turn(event)
+        turn.replies, turn.usage = fact.iteration, turn.usage + fact.usage
+        self.line.usage += fact.usage
+        thinking = "".join(part.text for part in fact.message.content if isinstance(part, Thinking))
+        said = Said(
+            at=event.ts,
+            who="model",
+            text=fact.message.text,
+            thinking=thinking,
+            model=fact.model,
+            duration_ms=fact.duration_ms,
+            attempt=fact.attempt,
+            usage=fact.usage,
+        )
+        turn.entries.append(said)
+        for call in fact.message.calls:
+            self.calls[call.id] = Called(
+                at=event.ts, call_id=call.id, name=call.name, arguments=call.arguments
+            )
+            turn.entries.append(self.calls[call.id])
+
+    def model_failed(self, event: Event, fact: facts.ReasonFailed) -> None:
+        again = "; it was to be tried again" if fact.retry_at else ""
+        self._note(
+            event, "model_failed", f"attempt {fact.attempt}: {fact.reason}: {fact.error.message}{again}"
+        )
+
+    def started(self, event: Event, fact: facts.ToolStarted) -> None:
+        if call := self.calls.get(fact.call_id):
+            call.at, call.status, call.effect = event.ts, "started", fact.effect
+            call.attempts, call.epoch = fact.attempt, fact.epoch
+
+    def settled(self, event: Event, fact: facts.ToolCompleted) -> None:
+        if call := self.calls.get(fact.result.call_id):
+            call.status, call.result = fact.result.status, fact.result.text
+            call.duration_ms = fact.duration_ms
+
+    def asked(self, event: Event, fact: facts.AskOpened) -> None:
+        self._asks[fact.ask_id] = (fact.call_id, self._turn(event))
+        self._stand(fact.call_id, "waiting")
+        self._note(event, "asked", f"{fact.ask_id}: may {fact.tool} run? {fact.reason}")
+
+    def answered(self, event: Event, fact: facts.AskAnswered) -> None:
+        reason = f": {fact.reason}" if fact.reason else ""
+        self._close(event, fact.ask_id, "answered", f"{fact.verdict} by {fact.by}{reason}")
+
+    def expired(self, event: Event, fact: facts.AskExpired) -> None:
+        self._close(event, fact.ask_id, "expired", "nobody answered in time")
+
+    def _close(self, event: Event, ask_id: str, what: Literal["answered", "expired"], text: str) -> None:
+        if ask_id in self._asks:
+            call_id, turn = self._asks[ask_id]
+            self._stand(call_id, "asked")
+            turn.entries.append(Noted(at=event.ts, what=what, text=f"{ask_id}: {text}"))
+
+    def _stand(self, call_id: str, status: CallStatus) -> None:
+        if call := self.calls.get(call_id):
+            call.status = status
+
+    def decided(self, event: Event, fact: facts.HookDecided) -> None:
+        self._note(event, "decided", f"{fact.hook} at {fact.point}: {fact.decision}: {fact.reason}")
+
+    def written(self, event: Event, fact: facts.FileWritten) -> None:
+        self._note(event, "file", f"{fact.path} written, {fact.size:,} bytes")
+
+    def deleted(self, event: Event, fact: facts.FileDeleted) -> None:
+        self._note(event, "file", f"{fact.path} deleted")
+
+    def completed(self, event: Event, fact: facts.TurnCompleted) -> None:
+        turn = self._turn(event)
+        turn.status, turn.stop, turn.ended_at = "completed", fact.stop, event.ts
+
+    def failed(self, event: Event, fact: facts.TurnFailed) -> None:
+        turn = self._turn(event)
+        turn.status, turn.stop, turn.ended_at = "failed", fact.stop, event.ts
+        turn.error = f"{fact.error.code}: {fact.error.message}"
+
+    def cancelled(self, event: Event, fact: facts.TurnCancelled) -> None:
+        turn = self._turn(event)
+        turn.status, turn.stop, turn.ended_at = "cancelled", fact.reason or "cancelled", event.ts
+
+
+_RULES: dict[type[facts.Fact], Callable[[_Teller, Event, Any], None]] = {
+    facts.SessionCreated: _Teller.created,
+    facts.SessionUpdated: _Teller.updated,
+    facts.InputMessage: _Teller.accepted,
+    facts.TurnStarted: _Teller.began,
+    facts.OutputMessageCompleted: _Teller.replied,
+    facts.ReasonFailed: _Teller.model_failed,
+    facts.ToolStarted: _Teller.started,
+    facts.ToolCompleted: _Teller.settled,
+    facts.AskOpened: _Teller.asked,
+    facts.AskAnswered: _Teller.answered,
+    facts.AskExpired: _Teller.expired,
+    facts.HookDecided: _Teller.decided,
+    facts.FileWritten: _Teller.written,
+    facts.FileDeleted: _Teller.deleted,
+    facts.TurnCompleted: _Teller.completed,
+    facts.TurnFailed: _Teller.failed,
+    facts.TurnCancelled: _Teller.cancelled,
+}

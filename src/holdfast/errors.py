@@ -18,6 +18,8 @@
     │   ├── Superseded        another writer holds this session; this one must stop
     │   │   ├── SequenceConflict
     │   │   └── StaleEpoch
+    │   ├── SessionHeld       another process is at work on this session; try again later
+    │   ├── StoreClosed
     │   ├── ForeignFile
     │   ├── StoreTooNew
     │   ├── StoreReadOnly
@@ -135,6 +137,19 @@ class SequenceConflict(Superseded):
 
 class StaleEpoch(Superseded):
     """A newer writer has taken over this session."""
+
+
+class SessionHeld(StoreError):
+    """Another process is at work on this session. `owner` is its name, `seconds` what is left of its lease."""
+
+    def __init__(self, message: str = "", *, owner: str = "", seconds: float = 0.0) -> None:
+        super().__init__(message)
+        self.owner = owner
+        self.seconds = seconds
+
+
+class StoreClosed(StoreError):
+    """The store is closed, or this process was forked from the one that opened it."""
 
 
 class ForeignFile(StoreError):

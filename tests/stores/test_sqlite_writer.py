@@ -20,6 +20,7 @@ from holdfast.errors import (
     OutcomeUnknown,
     SequenceConflict,
     StaleEpoch,
+    StoreClosed,
     StoreCorrupt,
     StoreError,
     StoreFull,
@@ -281,6 +282,14 @@ async def test_closing_leaves_no_thread(tmp_path: Path) -> None:
     assert set(threading.enumerate()) == before
 
 
+async def test_a_blob_that_is_still_being_hashed_when_the_store_closes_is_refused(store: SQLiteStore) -> None:
+    putting = asyncio.ensure_future(store.put_blob(b"x" * 5_000_000))
+    await asyncio.sleep(0)
+    await store.close()
+    with pytest.raises(StoreClosed):
+        await putting
+
+
 async def test_a_cancelled_close_still_closes(tmp_path: Path) -> None:
     before = set(threading.enumerate())
     store = SQLiteStore(tmp_path / "log.db")
@@ -335,20 +344,20 @@ async def forked(store: SQLiteStore) -> bool:
     reasons = []
     try:
         store.append("session_a", said("session_a", 2, "no"), expected=1, epoch=1)
-    except StoreError as error:
+    except StoreClosed as error:
         reasons.append(str(error))
-    for ask in (store.head("session_a"), store.claim("session_a"), store.put_blob(b"x")):
+    for ask in (store.head("session_a"), store.claim("session_a"), store.put_blob(b"x"), store.woken(60)):
         try:
             await ask
-        except StoreError as error:
+        except StoreClosed as error:
             reasons.append(str(error))
     await store.close()
-    return len(reasons) == 4 and all("fork" in reason for reason in reasons)
+    return len(reasons) == 5 and all("fork" in reason for reason in reasons)
 
 
 async def test_work_that_breaks_undoes_its_transaction_and_the_thread_goes_on(tmp_path: Path) -> None:
     file = SQLiteFile(tmp_path / "log.db", 1.0, None)
-    writer = SQLiteWriter(file, file.open_for_writing(), asyncio.get_running_loop())
+    writer = SQLiteWriter(file, file.open_for_writing(), asyncio.get_running_loop(), lambda: None)
 
     def breaks(cursor: apsw.Cursor) -> None:
         cursor.execute("INSERT INTO blobs VALUES ('half', x'00')")

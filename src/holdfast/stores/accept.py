@@ -1,11 +1,21 @@
-"""What every store asks before it takes an append, and how it words a refusal."""
+"""What every store asks before it takes an append or a claim, and how it words a refusal."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 
-from holdfast.errors import SequenceConflict, StaleEpoch, StoreError, Superseded, UsageError
+from holdfast.errors import (
+    SequenceConflict,
+    SessionHeld,
+    StaleEpoch,
+    StoreClosed,
+    Superseded,
+    UnknownSession,
+    UsageError,
+)
 from holdfast.events import Event
+from holdfast.store import Terms
 
 FIRST_EPOCH = 1
 """Of the writer that creates a session."""
@@ -20,6 +30,30 @@ def check_events(session_id: str, events: Sequence[Event], expected: int) -> Non
         raise UsageError(
             f"nothing to append to {session_id} after {expected}: give one event or more, after 0 or more"
         )
+
+
+def check_terms(terms: Terms) -> None:
+    """Raise `UsageError` for terms that no lease can have, and a due time that is no instant."""
+    if not terms.hold >= 0 or not terms.owner.isascii():
+        check_lease(terms.owner, terms.hold)
+    if terms.due is not None and terms.due.tzinfo is None:
+        check_instant(terms.due)
+
+
+def check_lease(owner: str, hold: float) -> None:
+    """Raise `UsageError` unless `owner` is text that can be kept and `hold` is 0 or more seconds."""
+    if not hold >= 0:
+        raise UsageError(f"a session cannot be held for {hold} s; give 0 (which lets go of it) or more")
+    try:
+        owner.encode()
+    except UnicodeEncodeError:
+        raise UsageError(f"{owner!r} cannot be the name of an owner: it is not valid Unicode") from None
+
+
+def check_instant(moment: datetime) -> None:
+    """Raise `UsageError` for a time without a zone."""
+    if moment.tzinfo is None:
+        raise UsageError(f"{moment} has no zone; take it from a Clock, which says UTC")
 
 
 def refusal(session_id: str, *, sequence: int, current: int, expected: int, epoch: int) -> Superseded:
@@ -37,9 +71,24 @@ def refusal(session_id: str, *, sequence: int, current: int, expected: int, epoc
     )
 
 
-def closed() -> StoreError:
+def held(session_id: str, owner: str, seconds: float) -> SessionHeld:
+    """Why a claim is refused: this owner's lease runs for so many more seconds."""
+    who = repr(owner) if owner else "another writer"
+    return SessionHeld(
+        f"{session_id} is held by {who} for another {seconds:.3f} s, unless it lets go or renews; try again then",
+        owner=owner,
+        seconds=seconds,
+    )
+
+
+def unknown(session_id: str, place: str = "this store") -> UnknownSession:
+    """There is nothing to claim."""
+    return UnknownSession(f"no session {session_id!r} in {place}")
+
+
+def closed() -> StoreClosed:
     """The store is not open."""
-    return StoreError("this store is closed; await its open() first")
+    return StoreClosed("this store is closed; await its open() first")
 
 
 def _misfit(session_id: str, event: Event, sequence: int) -> str:

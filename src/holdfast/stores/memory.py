@@ -3,55 +3,95 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from asyncio import Future
 from collections.abc import Sequence
 from datetime import datetime
 
 import msgspec
 
-from holdfast.errors import UnknownBlob, UnknownSession
+from holdfast.errors import UnknownBlob
 from holdfast.events import Event, encode_event
-from holdfast.store import Head, digest_of
-from holdfast.stores.accept import FIRST_EPOCH, check_events, closed, refusal
+from holdfast.store import FREE, Head, Snapshot, Terms, digest_of
+from holdfast.stores.accept import (
+    FIRST_EPOCH,
+    check_events,
+    check_instant,
+    check_lease,
+    check_terms,
+    closed,
+    held,
+    refusal,
+    unknown,
+)
+from holdfast.stores.bell import Bell
 
 
 class MemoryStore:
-    """Logs and blobs in memory: `Store` for tests and for sessions nobody needs tomorrow.
+    """Logs, blobs, leases and snapshots in memory: `Store` for tests and for sessions nobody needs tomorrow.
 
     It keeps the very `Event` objects it is given, and an append is over when the call returns. It still encodes
     every event once, into a scratch buffer (0.35 µs an event), so that what another store could not write is
     refused here too. Closing keeps the content; opening the same object again finds it.
+
+    Leases run on the event loop's `time()`, which a virtual loop makes virtual. On another loop, whose time may begin
+    anew, they run on from where they were.
     """
 
     def __init__(self) -> None:
         self._logs: dict[str, _Log] = {}
+        self._busy: dict[str, _Log] = {}  # those that may be held or due
         self._blobs: dict[str, bytes] = {}
         self._done: Future[None] | None = None
-        self._encoder = msgspec.json.Encoder()
+        self._encode_into = msgspec.json.Encoder().encode_into
         self._scratch = bytearray()
+        self._bell = Bell()
+        self._checked = FREE
+        self._writes = self._seen = 0
+        self._time = time.monotonic
+        self._ahead = 0.0
 
     async def open(self) -> None:
         """Make ready. Opening an open store is fine."""
-        self._done = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        self._done = loop.create_future()
         self._done.set_result(None)
+        self._time = loop.time
+        latest = max([log.since for log in self._busy.values()], default=0.0)
+        self._ahead += max(latest - self._now(), 0.0)
 
     async def close(self) -> None:
         """Take no more. The content stays with this object."""
         self._done = None
+        self._bell.ring()
 
-    def append(self, session_id: str, events: Sequence[Event], *, expected: int, epoch: int) -> Future[None]:
+    def append(
+        self, session_id: str, events: Sequence[Event], *, expected: int, epoch: int, terms: Terms = FREE
+    ) -> Future[None]:
         """See `Store.append`. The future has already ended; appends that went well all share one."""
         done = self._ready()
         check_events(session_id, events, expected)
+        if terms is not self._checked:
+            check_terms(terms)
+            self._checked = terms
         self._check_encodable(events)
         log = self._logs.get(session_id)
         if log is None:
             if expected or epoch != FIRST_EPOCH:
-                return _refused(done, session_id, _Log(), expected, epoch)
-            log = self._logs[session_id] = _Log()
+                return _refused(done, session_id, _Log(0), expected, epoch)
+            log = self._logs[session_id] = _Log(len(self._logs))
         elif log.epoch != epoch or len(log.events) != expected:
             return _refused(done, session_id, log, expected, epoch)
         log.events.extend(events)
+        if terms is not FREE:
+            log.terms, log.since = terms, self._time() + self._ahead
+            self._busy[session_id] = log
+        elif log.terms is not FREE:
+            log.terms = terms
+            del self._busy[session_id]
+        self._writes += 1
+        if self._bell.waiting:
+            self._bell.ring()
         return done
 
     async def read(self, session_id: str, *, after: int = 0, limit: int = 1_000) -> list[Event]:
@@ -67,14 +107,61 @@ class MemoryStore:
         log = self._logs.get(session_id)
         return log.head() if log else None
 
-    async def claim(self, session_id: str) -> int:
+    async def claim(self, session_id: str, *, owner: str = "", hold: float = 0.0) -> int:
         """See `Store.claim`."""
         self._ready()
+        check_lease(owner, hold)
         log = self._logs.get(session_id)
         if log is None:
-            raise UnknownSession(f"no session {session_id} in this store")
+            raise unknown(session_id)
+        left = self._left(log)
+        if left > 0 and log.terms.owner != owner:
+            raise held(session_id, log.terms.owner, left)
         log.epoch += 1
+        self._hold(session_id, log, owner, hold)
         return log.epoch
+
+    async def renew(self, owner: str, hold: float) -> None:
+        """See `Store.renew`."""
+        self._ready()
+        check_lease(owner, hold)
+        for session_id, log in self._busy.items():
+            if log.terms.owner == owner and self._left(log) > 0:
+                self._hold(session_id, log, owner, hold)
+        self._writes += 1
+        self._bell.ring()
+
+    async def due(self, now: datetime, *, limit: int = 100) -> list[str]:
+        """See `Store.due`."""
+        self._ready()
+        check_instant(now)
+        found = [
+            (log.terms.due, log.number, session_id)
+            for session_id, log in self._busy.items()
+            if log.terms.due is not None and log.terms.due <= now and self._left(log) <= 0
+        ]
+        found.sort()
+        return [session_id for _, _, session_id in found[: max(limit, 0)]]
+
+    async def woken(self, seconds: float) -> None:
+        """See `Store.woken`. What was written since it last returned to anybody counts, too."""
+        self._ready()
+        if self._seen == self._writes:
+            await self._bell.heard(seconds)
+        self._seen = self._writes
+
+    async def save_snapshot(self, session_id: str, snapshot: Snapshot) -> None:
+        """See `Store.save_snapshot`."""
+        self._ready()
+        log = self._logs.get(session_id)
+        if log and (log.snapshot is None or log.snapshot.sequence < snapshot.sequence):
+            log.snapshot = snapshot
+
+    async def load_snapshot(self, session_id: str) -> Snapshot | None:
+        """See `Store.load_snapshot`."""
+        self._ready()
+        log = self._logs.get(session_id)
+        return log.snapshot if log else None
 
     async def sessions(self, *, limit: int = 100, offset: int = 0) -> list[Head]:
         """See `Store.sessions`. Of two written at the same instant, the one created later comes first."""
@@ -104,8 +191,20 @@ class MemoryStore:
             raise closed()
         return self._done
 
+    def _now(self) -> float:
+        """Seconds that never go back, whichever loop this is open on."""
+        return self._time() + self._ahead
+
+    def _left(self, log: _Log) -> float:
+        """Seconds for which somebody still holds it; 0 or less when nobody does."""
+        return log.since + log.terms.hold - self._now()
+
+    def _hold(self, session_id: str, log: _Log, owner: str, hold: float) -> None:
+        log.terms, log.since = Terms(owner=owner, hold=hold, due=log.terms.due), self._now()
+        self._busy[session_id] = log
+
     def _check_encodable(self, events: Sequence[Event]) -> None:
-        encode_into, scratch = self._encoder.encode_into, self._scratch
+        encode_into, scratch = self._encode_into, self._scratch
         for event in events:
             try:
                 encode_into(event, scratch)
@@ -115,13 +214,17 @@ class MemoryStore:
 
 
 class _Log:
-    """One session: its events, and the epoch of its writer."""
+    """One session: its events, the epoch of its writer, and what that writer said."""
 
-    __slots__ = ("epoch", "events")
+    __slots__ = ("epoch", "events", "number", "since", "snapshot", "terms")
 
-    def __init__(self) -> None:
+    def __init__(self, number: int) -> None:
+        self.number = number
         self.events: list[Event] = []
         self.epoch = FIRST_EPOCH
+        self.terms = FREE
+        self.since = 0.0  # the moment from which the lease in its terms runs
+        self.snapshot: Snapshot | None = None
 
     def updated_at(self) -> datetime:
         return self.events[-1].ts

@@ -1,29 +1,39 @@
 """The store that keeps everything in one SQLite file, durable before it is acknowledged.
 
-WAL with `synchronous=FULL`. One thread writes, another reads, each with its own connection, so that reading never
-waits for a write and neither holds up the event loop. Several processes may open the file at once: SQLite's locks
-keep their transactions apart, and epochs keep their sessions apart.
+WAL with `synchronous=FULL`. Several processes may open the file at once: SQLite's locks keep their transactions apart,
+leases keep them from working on the same session, and epochs keep a writer out that was taken for dead.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
-from asyncio import AbstractEventLoop, Future
+from asyncio import Future
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from threading import Event as Flag
 from typing import TypeVar
 
 import apsw
-from msgspec import Struct
 
-from holdfast.errors import NotEncodable, StoreCorrupt, StoreError, StoreReadOnly, UnknownBlob, UnknownSession
+from holdfast.errors import NotEncodable, StoreCorrupt, UnknownBlob
 from holdfast.events import Event, decode_event, encode_event
-from holdfast.store import Head, digest_of
-from holdfast.stores.accept import FIRST_EPOCH, check_events, closed, refusal
+from holdfast.store import FREE, Head, Problem, Snapshot, Terms, digest_of
+from holdfast.stores.accept import (
+    FIRST_EPOCH,
+    check_events,
+    check_instant,
+    check_lease,
+    check_terms,
+    closed,
+    held,
+    refusal,
+    unknown,
+)
+from holdfast.stores.boot_clock import NANOSECONDS, BootClock
+from holdfast.stores.sqlite_check import problems
 from holdfast.stores.sqlite_file import SQLiteFile, queries
-from holdfast.stores.sqlite_writer import SQLiteWriter
+from holdfast.stores.sqlite_threads import SQLiteThreads
 
 T = TypeVar("T")
 
@@ -42,11 +52,11 @@ _FAR = 0xFFFF_FFFF
 
 
 class SQLiteStore:
-    """Logs and blobs in the file at `path`, made on `open()` with mode 0600; its directory must exist.
+    """Logs, blobs, leases and snapshots in one file, made on `open()` with mode 0600.
 
-    `read_only` opens a file to look at it: nothing is created, and every write raises `StoreReadOnly`.
-    `busy_timeout` (seconds) is how long another process's lock is waited out before `StoreLocked`. `vfs` names the
-    apsw VFS to go through, for tests of failing disks.
+    The directory of `path` must exist. `read_only` opens a file to look at it: nothing is created, and every write
+    raises `StoreReadOnly`. `busy_timeout` (seconds) is how long another process's lock is waited out before
+    `StoreLocked`. `vfs` names the apsw VFS to go through, for tests of failing disks.
 
     After a `StoreFull` or `StoreLocked` the store works on, and takes writes again as soon as it can. After the disk
     failed, reads are still served, but every write raises `StoreCorrupt` until the store is closed and opened again.
@@ -62,7 +72,8 @@ class SQLiteStore:
     ) -> None:
         self._file = SQLiteFile(path, busy_timeout, vfs)
         self._read_only = read_only
-        self._live: _Live | None = None
+        self._clock = BootClock()
+        self._threads: SQLiteThreads | None = None
 
     @property
     def path(self) -> str:
@@ -75,50 +86,33 @@ class SQLiteStore:
         Raises `ForeignFile`, `StoreTooNew`, `StoreReadOnly`, `StoreLocked`, `StoreFull`, `StoreCorrupt`, or a plain
         `StoreError` when the directory does not exist.
         """
-        if self._live is not None:
-            return
-        loop = asyncio.get_running_loop()
-        threads = ThreadPoolExecutor(1, thread_name_prefix="holdfast-sqlite-reader")
-        try:
-            writing, reading = await loop.run_in_executor(threads, self._connect)
-        except BaseException as error:
-            under_way = not isinstance(error, StoreError)  # cancelled: the thread ends by itself
-            threads.shutdown(wait=not under_way)
-            raise
-        self._live = _Live(
-            process=os.getpid(),
-            loop=loop,
-            threads=threads,
-            reading=reading,
-            writer=SQLiteWriter(self._file, writing, loop) if writing else None,
-        )
-
-    def _connect(self) -> tuple[apsw.Connection | None, apsw.Connection]:
-        writing = None if self._read_only else self._file.open_for_writing()
-        return writing, self._file.open_for_reading()
+        if self._threads is None:
+            self._threads = await SQLiteThreads.start(self._file, read_only=self._read_only)
 
     async def close(self) -> None:
         """Finish what was accepted, end both threads, and leave one file with everything in it."""
-        live, self._live = self._live, None
-        if live is None or live.process != os.getpid():
-            return
-        ending = live.loop.run_in_executor(live.threads, live.let_go)
-        ending.add_done_callback(lambda _: live.threads.shutdown())
-        await asyncio.shield(ending)
+        threads, self._threads = self._threads, None
+        if threads is not None:
+            await threads.end()
 
-    def append(self, session_id: str, events: Sequence[Event], *, expected: int, epoch: int) -> Future[None]:
+    def append(
+        self, session_id: str, events: Sequence[Event], *, expected: int, epoch: int, terms: Terms = FREE
+    ) -> Future[None]:
         """See `Store.append`. Events are encoded here, in the caller's thread."""
-        writer = self._writer()
+        writer = self._ready().writer()
         check_events(session_id, events, expected)
+        check_terms(terms)
         bodies = [_checked(encode_event(event)) for event in events]
         created, updated = _microseconds(events[0].ts), _microseconds(events[-1].ts)
+        due = None if terms.due is None else _microseconds(terms.due)
 
         def append(cursor: apsw.Cursor) -> None:
             last = expected + len(bodies)
+            said = (due, *self._lease(terms.owner, terms.hold))
             if expected == 0 and epoch == FIRST_EPOCH:
-                number = cursor.execute(SQL.create, (session_id, last, epoch, created, updated)).get
+                number = cursor.execute(SQL.create, (session_id, last, epoch, created, updated, *said)).get
             else:
-                number = cursor.execute(SQL.advance, (session_id, expected, epoch, last, updated)).get
+                number = cursor.execute(SQL.advance, (session_id, expected, epoch, last, updated, *said)).get
             if number is None:
                 sequence, current = cursor.execute(SQL.standing, (session_id,)).get or (0, FIRST_EPOCH)
                 raise refusal(session_id, sequence=sequence, current=current, expected=expected, epoch=epoch)
@@ -132,14 +126,14 @@ class SQLiteStore:
 
         def read(reading: apsw.Connection) -> list[Event]:
             rows = reading.execute(SQL.read, (_findable(session_id), start, _bounded(limit)))
-            events = [decode_event(body) for (body,) in rows]
+            events = [decode_event(body or b"") for (body,) in rows]  # a damaged row may hold none
             if events and events[-1].sequence != start + len(events):
                 raise StoreCorrupt(
                     f"events of {session_id} after {start} are missing in {self.path}; restore a backup"
                 )
             return events
 
-        return await self._read(read)
+        return await self._ready().ask(read)
 
     async def head(self, session_id: str) -> Head | None:
         """See `Store.head`."""
@@ -148,18 +142,77 @@ class SQLiteStore:
             row = reading.execute(SQL.head, (_findable(session_id),)).get
             return _head(row) if row else None
 
-        return await self._read(head)
+        return await self._ready().ask(head)
 
-    async def claim(self, session_id: str) -> int:
+    async def claim(self, session_id: str, *, owner: str = "", hold: float = 0.0) -> int:
         """See `Store.claim`."""
+        writer = self._ready().writer()
+        check_lease(owner, hold)
 
         def claim(cursor: apsw.Cursor) -> int:
-            epoch = cursor.execute(SQL.claim, (_findable(session_id),)).get
+            name, now = _findable(session_id), self._clock.now()
+            lease = self._lease(owner, hold)
+            epoch = cursor.execute(SQL.claim, (name, *lease, owner, now, self._clock.boot)).get
             if epoch is None:
-                raise UnknownSession(f"no session {session_id} in {self.path}")
+                holder, until = cursor.execute(SQL.holder, (name,)).get or (None, 0)
+                if holder is None:
+                    raise unknown(session_id, self.path)
+                raise held(session_id, holder, (until - now) / NANOSECONDS)
             return int(epoch)
 
-        return await self._writer().submit(claim)
+        return await writer.submit(claim)
+
+    async def renew(self, owner: str, hold: float) -> None:
+        """See `Store.renew`."""
+        writer = self._ready().writer()
+        check_lease(owner, hold)
+
+        def renew(cursor: apsw.Cursor) -> None:
+            clock = self._clock
+            cursor.execute(SQL.renew, (owner, clock.now(), clock.boot, clock.after(hold)))
+
+        await writer.submit(renew)
+
+    def _lease(self, owner: str, hold: float) -> tuple[str | None, int | None, str | None]:
+        """What a row says of a lease that begins now."""
+        return (owner, self._clock.after(hold), self._clock.boot) if hold else (None, None, None)
+
+    async def due(self, now: datetime, *, limit: int = 100) -> list[str]:
+        """See `Store.due`."""
+        check_instant(now)
+
+        def due(reading: apsw.Connection) -> list[str]:
+            clock = self._clock
+            rows = reading.execute(SQL.due, (_microseconds(now), clock.now(), clock.boot, _bounded(limit)))
+            return [session_id for (session_id,) in rows]
+
+        return await self._ready().ask(due)
+
+    async def woken(self, seconds: float) -> None:
+        """See `Store.woken`. What was written since it last returned to anybody counts, too.
+
+        A write of this store is noticed at once, one of another within a quarter of a second.
+        """
+        await self._ready().woken(seconds)
+
+    async def save_snapshot(self, session_id: str, snapshot: Snapshot) -> None:
+        """See `Store.save_snapshot`."""
+        writer = self._ready().writer()
+        row = (_findable(session_id), snapshot.sequence, snapshot.version, _checked(bytes(snapshot.body)))
+
+        def save(cursor: apsw.Cursor) -> None:
+            cursor.execute(SQL.save, row)
+
+        await writer.submit(save)
+
+    async def load_snapshot(self, session_id: str) -> Snapshot | None:
+        """See `Store.load_snapshot`."""
+
+        def load(reading: apsw.Connection) -> Snapshot | None:
+            row = reading.execute(SQL.load, (_findable(session_id),)).get
+            return Snapshot(sequence=row[0], version=row[1], body=row[2]) if row else None
+
+        return await self._ready().ask(load)
 
     async def sessions(self, *, limit: int = 100, offset: int = 0) -> list[Head]:
         """See `Store.sessions`. Of two written at the same instant, the one created later comes first."""
@@ -167,21 +220,22 @@ class SQLiteStore:
         def sessions(reading: apsw.Connection) -> list[Head]:
             return [_head(row) for row in reading.execute(SQL.heads, (_bounded(limit), _bounded(offset)))]
 
-        return await self._read(sessions)
+        return await self._ready().ask(sessions)
 
     async def put_blob(self, data: bytes) -> str:
         """See `Store.put_blob`."""
-        writer = self._writer()
-        content = _checked(bytes(data))
-        digest = (
-            await self._read(lambda _: digest_of(content)) if len(content) > HASH_HERE else digest_of(content)
-        )
+        threads, content = self._ready(), _checked(bytes(data))
+        threads.writer()  # refuses before anything is hashed
+        if len(content) > HASH_HERE:
+            digest = await threads.ask(lambda _: digest_of(content))
+        else:
+            digest = digest_of(content)
 
         def keep(cursor: apsw.Cursor) -> str:
             cursor.execute(SQL.keep, (digest, content))
             return digest
 
-        return await writer.submit(keep)
+        return await self._ready().writer().submit(keep)
 
     async def get_blob(self, digest: str) -> bytes:
         """See `Store.get_blob`."""
@@ -196,52 +250,38 @@ class SQLiteStore:
                 )
             return bytes(data)
 
-        return await self._read(blob)
+        return await self._ready().ask(blob)
 
-    async def _read(self, question: Callable[[apsw.Connection], T]) -> T:
-        """Ask in the reading thread."""
-        live = self._ready()
+    async def backup(self, path: str | os.PathLike[str]) -> None:
+        """Copy everything, as it is at one moment, into a new database at `path`, while others go on writing.
 
-        def ask() -> T:
-            try:
-                return question(live.reading)
-            except apsw.Error as error:
-                raise self._file.explain(error) from error
+        The copy is on the disk, under its name and with mode 0600, when this returns; before that there is nothing at
+        `path`. Raises `UsageError` when there is something already, `StoreFull`, or another `StoreError`.
+        """
+        await self._aside(lambda stop: self._file.copy_to(path, stop))
 
-        return await live.loop.run_in_executor(live.threads, ask)
+    async def check(self) -> list[Problem]:
+        """Read everything, and tell what is wrong with it: the first 1,000 problems. Changes nothing.
 
-    def _writer(self) -> SQLiteWriter:
-        writer = self._ready().writer
-        if writer is None:
-            raise StoreReadOnly(f"{self.path} is open to be looked at; open it without read_only to write")
-        return writer
+        Others may go on writing; what is checked is one moment. Takes about a second for 100,000 events.
+        """
+        return await self._aside(lambda stop: problems(self._file, self._clock.boot, stop))
 
-    def _ready(self) -> _Live:
-        live = self._live
-        if live is None:
+    async def _aside(self, work: Callable[[Flag], T]) -> T:
+        """In a thread and with a connection of its own; it is told to stop when whoever waits is cancelled."""
+        self._ready()
+        stop = Flag()
+        try:
+            return await asyncio.to_thread(work, stop)
+        finally:
+            stop.set()
+
+    def _ready(self) -> SQLiteThreads:
+        threads = self._threads
+        if threads is None:
             raise closed()
-        if live.process != os.getpid():
-            raise StoreError(
-                f"{self.path} was opened by process {live.process} and this is its fork {os.getpid()}; a store does "
-                "not survive fork(): open one here"
-            )
-        return live
-
-
-class _Live(Struct, frozen=True, kw_only=True):
-    """What an open store holds."""
-
-    process: int
-    loop: AbstractEventLoop
-    threads: ThreadPoolExecutor
-    reading: apsw.Connection
-    writer: SQLiteWriter | None
-
-    def let_go(self) -> None:
-        """Close for good, the writer last: the last connection moves the WAL into the database."""
-        self.reading.close(force=True)
-        if self.writer is not None:
-            self.writer.finish()
+        threads.check_process()
+        return threads
 
 
 def _head(row: tuple[str, int, int, int, int]) -> Head:

@@ -1,4 +1,4 @@
-"""A SQLite store's file: created, recognised, migrated; and every SQLite error in our words.
+"""A SQLite store's file: created, recognised, migrated, copied; and every SQLite error in our words.
 
 The order of a creation matters after a power cut: make the file, switch it to WAL, make the tables, sync the
 directory, and only then let anybody write. Without the last step the removal of the old journal could be undone,
@@ -12,11 +12,13 @@ import errno
 import os
 import re
 import stat
+import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
+from threading import Event as Flag
 from typing import NamedTuple
 from urllib.parse import quote
 
@@ -31,6 +33,7 @@ from holdfast.errors import (
     StoreLocked,
     StoreReadOnly,
     StoreTooNew,
+    UsageError,
 )
 
 APPLICATION_ID = 0x484F4C44
@@ -42,6 +45,9 @@ SOUND_SQLITE = (3, 51, 3)
 FULL = 2
 WAL_BYTES = 16 << 20
 """What the WAL file shrinks back to after it had to grow beyond."""
+
+COPIED_PAGES = 1_000
+"""Pages copied at once; in between one can be told to stop."""
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 NO_ROOM_WHILE = (apsw.SQLITE_IOERR_WRITE, apsw.SQLITE_IOERR_SHMSIZE, apsw.SQLITE_IOERR_TRUNCATE)
@@ -55,12 +61,21 @@ class Queries(NamedTuple):
     advance: str
     add: str
     claim: str
+    holder: str
+    renew: str
+    due: str
+    save: str
+    load: str
     keep: str
     standing: str
     read: str
     head: str
     heads: str
     blob: str
+    every_session: str
+    every_event: str
+    every_blob: str
+    early_snapshots: str
 
 
 @cache
@@ -225,6 +240,49 @@ class SQLiteFile:
                 os.close(directory)
         except OSError as error:
             raise self._explain_os(error) from error
+
+    @contextmanager
+    def one_moment(self) -> Iterator[apsw.Connection]:
+        """A connection that sees the file as it is now, whatever is written meanwhile."""
+        connection = self.open_for_reading()
+        try:
+            connection.execute("BEGIN")
+            connection.pragma("schema_version")  # the transaction begins with the first read
+            yield connection
+        except apsw.Error as error:
+            raise self.explain(error) from error
+        finally:
+            connection.close(force=True)
+
+    def copy_to(self, path: str | os.PathLike[str], stop: Flag) -> None:
+        """Make a new database at `path` of everything in this one. Told to stop it makes nothing."""
+        target = SQLiteFile(path, self._timeout, None)
+        if os.path.lexists(target.path):
+            raise UsageError(f"there is something at {target.path} already; choose another path for the copy")
+        folder, name = os.path.split(target.path)
+        try:
+            descriptor, part = tempfile.mkstemp(prefix=f".{name}.", suffix=".part", dir=folder)
+            os.close(descriptor)
+            try:
+                self._copy(SQLiteFile(part, self._timeout, self._vfs), stop)
+                if not stop.is_set():
+                    os.rename(part, target.path)
+            finally:
+                with suppress(FileNotFoundError):
+                    os.unlink(part)
+        except OSError as error:
+            raise target._explain_os(error) from error
+        target._sync_directory()
+
+    def _copy(self, part: SQLiteFile, stop: Flag) -> None:
+        with self.one_moment() as source, part._opening(apsw.SQLITE_OPEN_READWRITE) as target:
+            target.pragma("journal_mode", "off")  # nobody knows the file before it is whole
+            target.pragma("synchronous", FULL)
+            target.pragma("fullfsync", 1)
+            with target.backup("main", source, "main") as copying:
+                while not stop.is_set() and not copying.done:
+                    copying.step(COPIED_PAGES)
+            target.close()
 
     def explain(self, error: Exception, connection: apsw.Connection | None = None) -> StoreError:
         """What a failure of SQLite means for the caller."""

@@ -32,13 +32,23 @@ CHECKPOINT_PAGES = 1_000
 
 
 class SQLiteWriter:
-    """Owns the writing connection: carries out work in the order it was submitted, from any number of sessions."""
+    """Owns the writing connection: carries out work in the order it was submitted, from any number of sessions.
 
-    def __init__(self, file: SQLiteFile, connection: apsw.Connection, loop: AbstractEventLoop) -> None:
+    `after` is called on the loop after every transaction, once those who waited for it have their answers.
+    """
+
+    def __init__(
+        self,
+        file: SQLiteFile,
+        connection: apsw.Connection,
+        loop: AbstractEventLoop,
+        after: Callable[[], None],
+    ) -> None:
         self._file = file
         self._connection = connection
         self._cursor = connection.cursor()
         self._loop = loop
+        self._after = after
         self._queue: SimpleQueue[_Work[object] | None] = SimpleQueue()
         self._wal_pages = 0
         self._failure = ""
@@ -124,7 +134,12 @@ class SQLiteWriter:
 
     def _answer(self, batch: list[_Work[object]]) -> None:
         with suppress(RuntimeError):  # the loop is closed: nobody waits any more
-            self._loop.call_soon_threadsafe(_settle, batch)
+            self._loop.call_soon_threadsafe(self._settle, batch)
+
+    def _settle(self, batch: list[_Work[object]]) -> None:
+        for work in batch:
+            work.settle()
+        self._after()
 
     def _note_wal_pages(self, _connection: apsw.Connection, _name: str, pages: int) -> int:
         self._wal_pages = pages
@@ -166,12 +181,10 @@ class _Work(Generic[T]):
         except HoldfastError as refused:
             self.error = refused
 
-
-def _settle(batch: list[_Work[object]]) -> None:
-    for work in batch:
-        if work.future.done():
-            continue  # whoever waited was cancelled; what happened, happened
-        if work.error is None:
-            work.future.set_result(work.value)
+    def settle(self) -> None:
+        if self.future.done():
+            return  # whoever waited was cancelled; what happened, happened
+        if self.error is None:
+            self.future.set_result(self.value)
         else:
-            work.future.set_exception(work.error)
+            self.future.set_exception(self.error)

@@ -18,29 +18,28 @@
                 await store.close()
 
 Needs a pytest that runs `async def` tests on asyncio: the anyio plugin or pytest-asyncio in auto mode. For readable
-failures, call `pytest.register_assert_rewrite("holdfast.testing.store_contract")` before the import.
+failures, call `pytest.register_assert_rewrite("holdfast.testing")` before the import.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import AbstractAsyncContextManager, contextmanager
+from collections.abc import Awaitable
 from datetime import UTC, datetime, timedelta, timezone
 
 from holdfast.errors import (
-    HoldfastError,
     NotEncodable,
     SequenceConflict,
     StaleEpoch,
-    StoreError,
+    StoreClosed,
     UnknownBlob,
     UnknownSession,
     UsageError,
 )
 from holdfast.events import UnknownFact
-from holdfast.store import Store, digest_of
-from holdfast.testing.said import START, event, said, said_in
+from holdfast.store import Snapshot, Store, digest_of
+from holdfast.testing.lease_contract import LeaseContract
+from holdfast.testing.said import START, event, refused, said, said_in, texts
 
 TEXTS = {
     "line separators": "a\u2028b\u2029c\u0085d\x0be",
@@ -53,15 +52,8 @@ TEXTS = {
 }
 
 
-class StoreContract:
-    """Subclass it in a test file, name the subclass `Test…`, and say how to open a store."""
-
-    def store(self) -> AbstractAsyncContextManager[Store]:
-        """An open store, closed on leaving. Override this.
-
-        In one test every call opens the same place: empty the first time, later with what was written before.
-        """
-        raise NotImplementedError
+class StoreContract(LeaseContract):
+    """Subclass it in a test file, name the subclass `Test…`, and say how to open a store: override `store`."""
 
     async def test_events_come_back_in_order_and_as_they_were(self) -> None:
         written = said("session_a", 1, "one", "two", "three")
@@ -335,16 +327,24 @@ class StoreContract:
             await store.append("session_a", said("session_a", 1, "one"), expected=0, epoch=1)
             digest = await store.put_blob(b"bytes")
             await store.close()
-            with refused(StoreError):
+            with refused(StoreClosed):
                 await store.append("session_a", said("session_a", 2, "no"), expected=1, epoch=1)
-            asks = (
+            snapshot = Snapshot(sequence=1, version=1, body=b"")
+            asks: list[Awaitable[object]] = [
                 store.read("session_a"),
                 store.head("session_a"),
                 store.claim("session_a"),
+                store.renew("ann", 1),
+                store.due(START),
+                store.woken(0),
+                store.save_snapshot("session_a", snapshot),
+                store.load_snapshot("session_a"),
                 store.sessions(),
-            )
-            for ask in (*asks, store.put_blob(b"no"), store.get_blob(digest)):
-                with refused(StoreError):
+                store.put_blob(b"no"),
+                store.get_blob(digest),
+            ]
+            for ask in asks:
+                with refused(StoreClosed):
                     await ask
             await store.open()
             await store.open()
@@ -367,20 +367,3 @@ class StoreContract:
                 await store.append("session_a", said("session_a", 2, "no"), expected=1, epoch=1)
             await store.append("session_a", said("session_a", 2, "two"), expected=1, epoch=epoch)
             assert await texts(store, "session_a") == ["one", "two"]
-
-
-async def texts(store: Store, session_id: str, *, after: int = 0, limit: int = 1_000) -> list[str]:
-    """The words in a session made by `said`."""
-    return [said_in(event) for event in await store.read(session_id, after=after, limit=limit)]
-
-
-@contextmanager
-def refused(kind: type[HoldfastError]) -> Iterator[None]:
-    """What happens inside must raise this, with a message that says more than its class does."""
-    message = None
-    try:
-        yield
-    except kind as error:
-        message = str(error)
-    assert message is not None, f"{kind.__name__} was not raised"
-    assert message not in ("", kind.__doc__)

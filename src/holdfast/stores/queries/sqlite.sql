@@ -3,23 +3,52 @@
 -- stored as text, which keeps them readable.
 
 -- create: A session's row, for its first append. No row comes back when there is one already: refused.
-INSERT INTO sessions (id, sequence, epoch, created_at, updated_at)
-VALUES (?1, ?2, ?3, ?4, ?5)
+INSERT INTO sessions (id, sequence, epoch, created_at, updated_at, due_at, held_by, held_until, held_boot)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
 ON CONFLICT DO NOTHING
 RETURNING number;
 
 -- advance: Move a session on for an append, if it stands where the writer thinks and the writer is still the one.
--- No row comes back otherwise: refused.
+-- No row comes back otherwise: refused. Whether the writer's lease ran out does not matter here: the epoch decides.
 UPDATE sessions
-SET sequence = ?4, updated_at = ?5
+SET sequence = ?4, updated_at = ?5, due_at = ?6, held_by = ?7, held_until = ?8, held_boot = ?9
 WHERE id = ?1 AND sequence = ?2 AND epoch = ?3
 RETURNING number;
 
 -- add: One event. The key cannot be taken: `advance` made it this transaction's.
 INSERT INTO events (key, body) VALUES (?1, CAST(?2 AS TEXT));
 
--- claim: A new epoch, above all before it. No row comes back for an unknown session.
-UPDATE sessions SET epoch = epoch + 1 WHERE id = ?1 RETURNING epoch;
+-- claim: A new epoch, above all before it, and the lease ?2 to ?4, for ?5 at the moment ?6 since the start ?7.
+-- No row comes back for an unknown session, or while another owner's lease runs.
+UPDATE sessions
+SET epoch = epoch + 1, held_by = ?2, held_until = ?3, held_boot = ?4
+WHERE id = ?1 AND (held_by IS NULL OR held_by = ?5 OR held_until <= ?6 OR held_boot <> ?7)
+RETURNING epoch;
+
+-- holder: Whose lease keeps a session from being claimed, and when it ends.
+SELECT held_by, held_until FROM sessions WHERE id = ?1;
+
+-- renew: The leases of ?1 that have not run out at the moment ?2 since the start ?3 end at ?4 instead.
+UPDATE sessions
+SET held_until = ?4
+WHERE (due_at IS NOT NULL OR held_by IS NOT NULL) AND held_by = ?1 AND held_until > ?2 AND held_boot = ?3;
+
+-- due: Sessions owed something by ?1 that nobody holds at the moment ?2 since the start ?3, the longest due first.
+SELECT id
+FROM sessions
+WHERE (due_at IS NOT NULL OR held_by IS NOT NULL) AND due_at <= ?1
+  AND (held_by IS NULL OR held_until <= ?2 OR held_boot <> ?3)
+ORDER BY due_at, number
+LIMIT ?4;
+
+-- save: A snapshot in place of an older one. Nothing happens for an unknown session or one with a newer snapshot.
+INSERT INTO snapshots (number, sequence, version, body)
+SELECT number, ?2, ?3, ?4 FROM sessions WHERE id = ?1
+ON CONFLICT DO UPDATE SET sequence = excluded.sequence, version = excluded.version, body = excluded.body
+WHERE snapshots.sequence < excluded.sequence;
+
+-- load: The snapshot of a session.
+SELECT sequence, version, body FROM snapshots WHERE number = (SELECT number FROM sessions WHERE id = ?1);
 
 -- keep: A blob, unless it is there.
 INSERT INTO blobs (digest, data) VALUES (?1, ?2) ON CONFLICT DO NOTHING;
@@ -46,3 +75,17 @@ LIMIT ?1 OFFSET ?2;
 
 -- blob: The bytes under a digest.
 SELECT data FROM blobs WHERE digest = ?1;
+
+-- every_session: For a check: what each row says of its log, and of who holds it.
+SELECT number, id, sequence, held_by, held_boot FROM sessions ORDER BY number;
+
+-- every_event: For a check: all events, each session's side by side.
+SELECT key >> 32, key & 0xffffffff, CAST(body AS BLOB) FROM events ORDER BY key;
+
+-- every_blob: For a check: all blobs.
+SELECT digest, data FROM blobs;
+
+-- early_snapshots: For a check: snapshots of events that their session does not have.
+SELECT sessions.id, snapshots.number, snapshots.sequence
+FROM snapshots LEFT JOIN sessions USING (number)
+WHERE sessions.sequence IS NULL OR snapshots.sequence > sessions.sequence;

@@ -1,0 +1,340 @@
+"""The store that keeps everything in a schema of a Postgres database, for any number of processes on any machine.
+
+Needs the extra `postgres`. One connection appends, with the appends of all sessions sharing commits; a pool answers
+questions; one more, made when somebody first waits to be woken, listens. All of them outlive a restart of the server:
+what was under way is carried on, and only a server that stays away for longer than `patience` is an error.
+
+Durable means what the server says it means: a commit on the primary's disk, and, so that a fail-over loses nothing
+that was acknowledged, on a synchronous replica. After a fail-over that did lose something the first append is refused:
+its expected sequence is not there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+from asyncio import Future
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any, TypeVar
+
+from msgspec import Struct
+
+from holdfast.errors import NotEncodable, StoreClosed, StoreCorrupt, UnknownBlob, UsageError
+from holdfast.events import Event, decode_event, encode_event
+from holdfast.store import FREE, Head, Snapshot, Terms, digest_of
+from holdfast.stores.accept import (
+    check_events,
+    check_instant,
+    check_lease,
+    check_terms,
+    closed,
+    held,
+    unknown,
+)
+from holdfast.stores.postgres_listener import PostgresListener
+from holdfast.stores.postgres_server import PostgresServer, Queries, queries
+from holdfast.stores.postgres_writer import Appending, PostgresWriter
+
+A = TypeVar("A")
+T = TypeVar("T")
+
+LARGEST = 250_000_000
+"""Bytes in one event or blob."""
+
+LONGEST = 2_000
+"""Bytes in the id of a session, which an index must hold."""
+
+LONGEST_HOLD = 366 * 86_400.0
+"""Seconds; whoever asks for more gets this."""
+
+HERE = 1 << 16
+"""Bytes that may be hashed, or decoded, on the event loop; more go to a thread."""
+
+LEAVING = 2.0
+"""Seconds that questions under way have to end when the store closes."""
+
+_ESCAPED = {"\\": "\\", "0": "\0"}
+_BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+_FAR = (1 << 62) - 1
+
+
+class PostgresStore:
+    """Logs, blobs, leases and snapshots in the database at `dsn` (`postgresql://user:password@host:port/database`).
+
+    `schema` is where its tables are, made on `open()`; several stores may share a database, each in its own. Asks are
+    answered on up to `pool_size` connections, appends and notifications have one each beside them. `behind_pooler`
+    says that connections go through a pooler that hands them around between transactions: nothing is prepared there,
+    and nothing can be heard, so `woken` returns every second. `patience` is how long, in seconds, a server that went
+    away is waited for.
+
+    Leases run by the server's clock, whatever the clocks of its clients say.
+    """
+
+    def __init__(
+        self,
+        dsn: str,
+        *,
+        schema: str = "holdfast",
+        pool_size: int = 4,
+        behind_pooler: bool = False,
+        patience: float = 30.0,
+    ) -> None:
+        if pool_size < 1 or not patience > 0:
+            raise UsageError(
+                f"a store needs a pool of 1 or more (not {pool_size}) and patience above 0 (not {patience})"
+            )
+        self._server = PostgresServer(dsn, schema, patience, behind_pooler=behind_pooler)
+        self._sql: Queries = queries(schema)
+        self._pool_size = pool_size
+        self._opening = asyncio.Lock()
+        self._live: _Live | None = None
+
+    def __repr__(self) -> str:
+        return f"PostgresStore({self._server.name!r}, schema={self._server.schema!r})"
+
+    async def open(self) -> None:
+        """Connect; create or migrate the tables as needed. Opening an open store is fine.
+
+        Raises `ForeignFile`, `StoreTooNew`, `StoreReadOnly`, `UsageError` for a URL that is not understood, or a plain
+        `StoreError` when the server cannot be reached or does not let this role in.
+        """
+        async with self._opening:
+            if self._live is not None:
+                return
+            await self._server.prepare()
+            self._live = _Live(
+                process=os.getpid(),
+                pool=await self._server.pool(self._pool_size),
+                writer=PostgresWriter(self._server),
+                listener=PostgresListener(self._server),
+            )
+
+    async def close(self) -> None:
+        """Finish what was accepted (for at most `patience` seconds), and close every connection."""
+        live, self._live = self._live, None
+        if live is not None and live.process == os.getpid():
+            await asyncio.shield(asyncio.ensure_future(live.let_go()))
+
+    def append(
+        self, session_id: str, events: Sequence[Event], *, expected: int, epoch: int, terms: Terms = FREE
+    ) -> Future[None]:
+        """See `Store.append`. Raises through the future `OutcomeUnknown` when the server stays away in the middle."""
+        live = self._ready()
+        check_events(session_id, events, expected)
+        if terms is not FREE:
+            check_terms(terms)
+        hold = _seconds(terms.hold)
+        append = Appending(
+            key=_key(session_id),
+            session_id=session_id,
+            expected=expected,
+            epoch=epoch,
+            bodies=[_checked(encode_event(event)) for event in events],
+            created=_microseconds(events[0].ts),
+            updated=_microseconds(events[-1].ts),
+            owner=_text(terms.owner) if hold else "",
+            hold=hold,
+            due=None if terms.due is None else _microseconds(terms.due),
+        )
+        return live.writer.submit(append)
+
+    async def read(self, session_id: str, *, after: int = 0, limit: int = 1_000) -> list[Event]:
+        """See `Store.read`. Raises `StoreCorrupt` when an event is missing or cannot be read."""
+        start = _bounded(after)
+        rows = await self._rows(self._sql.read, _findable(session_id), start, _bounded(limit))
+        bodies = [row[0] for row in rows]
+        events = await _off_the_loop(_decoded, bodies, sum(map(len, bodies)))
+        if events and events[-1].sequence != start + len(events):
+            raise StoreCorrupt(
+                f"events of {session_id} after {start} are missing in {self._server}; restore a backup"
+            )
+        return events
+
+    async def head(self, session_id: str) -> Head | None:
+        """See `Store.head`."""
+        row = await self._row(self._sql.head, _findable(session_id))
+        return _head(row) if row else None
+
+    async def claim(self, session_id: str, *, owner: str = "", hold: float = 0.0) -> int:
+        """See `Store.claim`."""
+        self._ready()
+        check_lease(owner, hold)
+        key, name = _findable(session_id), _text(owner)
+        while True:
+            row = await self._row(self._sql.claim, key, name, _seconds(hold))
+            if row:
+                return int(row[0])
+            row = await self._row(self._sql.holder, key)
+            if row is None:
+                raise unknown(session_id, str(self._server))
+            holder, left = row
+            if left is not None and left > 0 and holder != name:
+                raise held(session_id, _plain(holder), left)
+
+    async def renew(self, owner: str, hold: float) -> None:
+        """See `Store.renew`."""
+        self._ready()
+        check_lease(owner, hold)
+        await self._row(self._sql.renew, _text(owner), _seconds(hold))
+
+    async def due(self, now: datetime, *, limit: int = 100) -> list[str]:
+        """See `Store.due`."""
+        self._ready()
+        check_instant(now)
+        rows = await self._rows(self._sql.due, _microseconds(now), _bounded(limit))
+        return [_plain(row[0]) for row in rows]
+
+    async def woken(self, seconds: float) -> None:
+        """See `Store.woken`."""
+        await self._ready().listener.wait(seconds)
+
+    async def save_snapshot(self, session_id: str, snapshot: Snapshot) -> None:
+        """See `Store.save_snapshot`."""
+        body = _checked(snapshot.body)
+        await self._row(self._sql.save, _findable(session_id), snapshot.sequence, snapshot.version, body)
+
+    async def load_snapshot(self, session_id: str) -> Snapshot | None:
+        """See `Store.load_snapshot`."""
+        row = await self._row(self._sql.load, _findable(session_id))
+        return Snapshot(sequence=row[0], version=row[1], body=row[2]) if row else None
+
+    async def sessions(self, *, limit: int = 100, offset: int = 0) -> list[Head]:
+        """See `Store.sessions`. Of two written at the same instant, the one created later comes first."""
+        return [_head(row) for row in await self._rows(self._sql.heads, _bounded(limit), _bounded(offset))]
+
+    async def put_blob(self, data: bytes) -> str:
+        """See `Store.put_blob`."""
+        self._ready()
+        content = _checked(bytes(data))
+        digest: str = await _off_the_loop(digest_of, content, len(content))
+        await self._row(self._sql.keep, digest, content)
+        return digest
+
+    async def get_blob(self, digest: str) -> bytes:
+        """See `Store.get_blob`."""
+        row = await self._row(self._sql.blob, _findable(digest))
+        if row is None:
+            raise UnknownBlob(f"no blob {digest!r} in {self._server}")
+        content: bytes = row[0]
+        if await _off_the_loop(digest_of, content, len(content)) != digest:
+            raise StoreCorrupt(f"the bytes of blob {digest} in {self._server} have changed; restore a backup")
+        return content
+
+    async def _row(self, statement: str, *arguments: object) -> Any:
+        return await self._server.ask(
+            self._ready().pool, lambda connection: connection.fetchrow(statement, *arguments)
+        )
+
+    async def _rows(self, statement: str, *arguments: object) -> list[Any]:
+        rows: list[Any] = await self._server.ask(
+            self._ready().pool, lambda connection: connection.fetch(statement, *arguments)
+        )
+        return rows
+
+    def _ready(self) -> _Live:
+        live = self._live
+        if live is None:
+            raise closed()
+        if live.process != os.getpid():
+            raise StoreClosed(
+                f"{self._server} was opened by process {live.process} and this is its fork {os.getpid()}; a store "
+                "does not survive fork(): open one here"
+            )
+        return live
+
+
+class _Live(Struct, frozen=True, kw_only=True):
+    """What an open store holds."""
+
+    process: int
+    pool: Any
+    writer: PostgresWriter
+    listener: PostgresListener
+
+    async def let_go(self) -> None:
+        """Close for good, the writer first: it has promises to keep."""
+        await self.listener.stop()
+        await self.writer.finish()
+        try:
+            async with asyncio.timeout(LEAVING):
+                await self.pool.close()
+        except TimeoutError:
+            self.pool.terminate()
+
+
+def _head(row: Sequence[Any]) -> Head:
+    key, sequence, epoch, created, updated = row
+    return Head(
+        session_id=_plain(key),
+        sequence=sequence,
+        epoch=epoch,
+        created_at=_BEGINNING + created * _MICROSECOND,
+        updated_at=_BEGINNING + updated * _MICROSECOND,
+    )
+
+
+def _decoded(bodies: list[bytes]) -> list[Event]:
+    return [decode_event(body) for body in bodies]
+
+
+async def _off_the_loop(work: Callable[[A], T], argument: A, size: int) -> T:
+    """Work on so many bytes, in a thread when they are many."""
+    return work(argument) if size <= HERE else await asyncio.to_thread(work, argument)
+
+
+def _microseconds(moment: datetime) -> int:
+    return (moment - _BEGINNING) // _MICROSECOND
+
+
+def _seconds(hold: float) -> float | None:
+    """As a row has them: None when nobody holds the session."""
+    return min(hold, LONGEST_HOLD) or None
+
+
+def _bounded(number: int) -> int:
+    return min(max(number, 0), _FAR)
+
+
+def _text(text: str) -> str:
+    """As a row has it: Postgres has no NUL."""
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise NotEncodable(
+                f"{text!r} is not valid text ({error.reason}); remove lone surrogates"
+            ) from error
+    return text if "\\" not in text and "\0" not in text else text.replace("\\", "\\\\").replace("\0", "\\0")
+
+
+def _plain(text: str) -> str:
+    """What `_text` was given."""
+    return text if "\\" not in text else re.sub(r"\\(.)", lambda found: _ESCAPED[found[1]], text)
+
+
+def _key(session_id: str) -> str:
+    key = _text(session_id)
+    if len(key.encode()) > LONGEST:
+        raise NotEncodable(
+            f"a session id of {len(key):,} characters is too long, {LONGEST:,} bytes fit; choose another"
+        )
+    return key
+
+
+def _findable(name: str) -> str | None:
+    """The name as a row has it, or None (which SQL finds nowhere) when it is text that no row can hold."""
+    try:
+        return _text(name)
+    except NotEncodable:
+        return None
+
+
+def _checked(body: bytes) -> bytes:
+    if len(body) > LARGEST:
+        raise NotEncodable(
+            f"{len(body):,} bytes are too many for one event or blob, {LARGEST:,} fit; split them"
+        )
+    return body

@@ -1,0 +1,100 @@
+-- Every statement that runs on a Postgres store. Each begins with `-- name: what it is for`; $1, $2 … are its
+-- arguments in order. Where the store's schema has another name, that name stands in place of `holdfast`.
+
+-- append: Many appends at once; see the function. A row comes back for each that is refused.
+SELECT item, stands_at, belongs_to
+FROM holdfast.append($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13);
+
+-- claim: A new epoch, above all before it, held for $3 seconds in the name of $2. No row comes back for an unknown
+-- session, nor while somebody else holds it.
+UPDATE holdfast.sessions
+SET epoch = epoch + 1, owner = $2, held_until = clock_timestamp() + $3::double precision * interval '1 second'
+WHERE id = $1 AND (held_until IS NULL OR held_until <= clock_timestamp() OR owner = $2)
+RETURNING epoch;
+
+-- holder: Who holds a session, and for how many more seconds, to say why a claim was refused.
+SELECT owner, extract(epoch FROM held_until - clock_timestamp())::double precision AS seconds
+FROM holdfast.sessions
+WHERE id = $1;
+
+-- renew: Hold for $2 seconds more what $1 holds now. Locked in the order of the ids, as appends do.
+WITH held AS (
+    SELECT number FROM holdfast.sessions
+    WHERE owner = $1 AND held_until > clock_timestamp()
+    ORDER BY id
+    FOR UPDATE
+)
+UPDATE holdfast.sessions AS kept
+SET held_until = clock_timestamp() + $2::double precision * interval '1 second'
+FROM held
+WHERE kept.number = held.number;
+
+-- due: Sessions that were due by $1 and that nobody holds, the longest due first.
+SELECT id
+FROM holdfast.sessions
+WHERE due <= $1 AND (held_until IS NULL OR held_until <= clock_timestamp())
+ORDER BY due, number
+LIMIT $2;
+
+-- read: A session's events above a sequence, in order.
+SELECT events.body
+FROM holdfast.events
+JOIN holdfast.sessions AS kept ON kept.number = events.session
+WHERE kept.id = $1 AND events.sequence > $2
+ORDER BY events.sequence
+LIMIT $3;
+
+-- head: Where a session stands.
+SELECT id, sequence, epoch, created_at, updated_at FROM holdfast.sessions WHERE id = $1;
+
+-- heads: Sessions, the most recently written first; at the same instant, the one created later.
+SELECT id, sequence, epoch, created_at, updated_at
+FROM holdfast.sessions
+ORDER BY updated_at DESC, number DESC
+LIMIT $1 OFFSET $2;
+
+-- save: A snapshot, unless a newer one is there or the session is unknown.
+INSERT INTO holdfast.snapshots AS kept (session, sequence, version, body)
+SELECT number, $2, $3, $4 FROM holdfast.sessions WHERE id = $1
+ON CONFLICT (session) DO UPDATE
+SET sequence = excluded.sequence, version = excluded.version, body = excluded.body
+WHERE kept.sequence <= excluded.sequence;
+
+-- load: A session's snapshot.
+SELECT snapshots.sequence, snapshots.version, snapshots.body
+FROM holdfast.snapshots
+JOIN holdfast.sessions AS kept ON kept.number = snapshots.session
+WHERE kept.id = $1;
+
+-- keep: A blob, unless it is there.
+INSERT INTO holdfast.blobs (digest, data) VALUES ($1, $2) ON CONFLICT DO NOTHING;
+
+-- blob: The bytes under a digest.
+SELECT data FROM holdfast.blobs WHERE digest = $1;
+
+-- standing: What is in the schema: whether our tables are, and how many tables, indexes and views in all; and what the
+-- server is like.
+SELECT
+    to_regnamespace('holdfast') IS NOT NULL                                                  AS there,
+    to_regclass('holdfast.holdfast_migrations') IS NOT NULL                                  AS ours,
+    (SELECT count(*) FROM pg_class WHERE relnamespace = to_regnamespace('holdfast'))         AS relations,
+    current_setting('server_encoding')                                                       AS encoding,
+    current_setting('fsync') = 'on'                                                          AS syncs;
+
+-- alone: Nobody else creates or migrates this schema until the transaction ends.
+SELECT pg_advisory_xact_lock(hashtextextended('holdfast migrations of ' || 'holdfast', 0));
+
+-- found: The schema.
+CREATE SCHEMA holdfast;
+
+-- begin: What was done to the schema, which also marks it as ours.
+CREATE TABLE holdfast.holdfast_migrations (
+    number  integer PRIMARY KEY,
+    made_at timestamptz NOT NULL DEFAULT now()
+);
+
+-- version: Of our tables.
+SELECT coalesce(max(number), 0) FROM holdfast.holdfast_migrations;
+
+-- migrated: The tables now have this version.
+INSERT INTO holdfast.holdfast_migrations (number) VALUES ($1);

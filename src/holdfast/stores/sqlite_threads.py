@@ -1,0 +1,124 @@
+"""The two threads of an open SQLite store: one reads, one writes, each with its own connection.
+
+Reading never waits for a write, and neither holds up the event loop. What other processes write is noticed by asking
+the reading connection now and then whether the file changed; what this one writes, at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Self, TypeVar
+
+import apsw
+
+from holdfast.errors import StoreClosed, StoreError, StoreReadOnly
+from holdfast.stores.bell import Bell
+from holdfast.stores.sqlite_file import SQLiteFile
+from holdfast.stores.sqlite_writer import SQLiteWriter
+
+T = TypeVar("T")
+
+SOONEST = 0.05
+"""Seconds after which somebody who waits for a write first asks again whether there was one …"""
+LATEST = 0.25
+"""… and how rarely, after some times in vain. Asking takes 0.1 ms."""
+
+
+class SQLiteThreads:
+    """An open file in the hands of one event loop of one process."""
+
+    def __init__(
+        self,
+        file: SQLiteFile,
+        threads: ThreadPoolExecutor,
+        writing: apsw.Connection | None,
+        reading: apsw.Connection,
+    ) -> None:
+        self._file = file
+        self._process = os.getpid()
+        self._loop = asyncio.get_running_loop()
+        self._threads = threads
+        self._reading = reading
+        self._bell = Bell()
+        self._writer = SQLiteWriter(file, writing, self._loop, self._bell.ring) if writing else None
+        self._seen = reading.pragma("data_version")
+        self._ending = False
+
+    @classmethod
+    async def start(cls, file: SQLiteFile, *, read_only: bool) -> Self:
+        """Open the file and begin. When that fails or is cancelled, nothing is left behind."""
+        threads = ThreadPoolExecutor(1, thread_name_prefix="holdfast-sqlite-reader")
+
+        def connect() -> tuple[apsw.Connection | None, apsw.Connection]:
+            return (None if read_only else file.open_for_writing()), file.open_for_reading()
+
+        try:
+            connections = await asyncio.get_running_loop().run_in_executor(threads, connect)
+        except BaseException as error:
+            under_way = not isinstance(error, StoreError)  # cancelled: the thread ends by itself
+            threads.shutdown(wait=not under_way)
+            raise
+        return cls(file, threads, *connections)
+
+    async def end(self) -> None:
+        """Finish what was accepted, end both threads, and leave one file with everything in it."""
+        if self._process != os.getpid():
+            return
+        self._ending = True
+        self._bell.ring()
+        ending = self._loop.run_in_executor(self._threads, self._let_go)
+        ending.add_done_callback(lambda _: self._threads.shutdown())
+        await asyncio.shield(ending)
+
+    def _let_go(self) -> None:
+        """Close for good, the writer last: the last connection moves the WAL into the database."""
+        self._reading.close(force=True)
+        if self._writer is not None:
+            self._writer.finish()
+
+    def check_process(self) -> None:
+        """Raise `StoreClosed` in a fork of the process that opened the file."""
+        if self._process != os.getpid():
+            raise StoreClosed(
+                f"{self._file.path} was opened by process {self._process} and this is its fork {os.getpid()}; a store "
+                "does not survive fork(): open one here"
+            )
+
+    def writer(self) -> SQLiteWriter:
+        """The writing thread. Raises `StoreReadOnly` when there is none."""
+        if self._writer is None:
+            raise StoreReadOnly(
+                f"{self._file.path} is open to be looked at; open it without read_only to write"
+            )
+        return self._writer
+
+    async def ask(self, question: Callable[[apsw.Connection], T]) -> T:
+        """Ask in the reading thread."""
+
+        def ask() -> T:
+            try:
+                return question(self._reading)
+            except apsw.Error as error:
+                raise self._file.explain(error) from error
+
+        return await self._loop.run_in_executor(self._threads, ask)
+
+    async def woken(self, seconds: float) -> None:
+        """Return when anybody wrote to the file since this last returned, or after so many seconds."""
+        known, pause = self._seen, SOONEST
+        end = self._loop.time() + seconds
+        while not self._ending:
+            self._seen = await self.ask(_data_version)
+            left = end - self._loop.time()
+            if self._seen != known or left <= 0:
+                break
+            await self._bell.heard(min(pause, left))
+            pause = min(pause * 1.5, LATEST)
+
+
+def _data_version(reading: apsw.Connection) -> int:
+    """A number that changes whenever another connection, of this process or another, has written to the file."""
+    return int(reading.pragma("data_version"))

@@ -1,0 +1,251 @@
+"""What is particular to reading and keeping in Postgres."""
+
+import asyncio
+import os
+import re
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+
+import asyncpg
+import pytest
+
+from holdfast.errors import NotEncodable, StoreClosed, StoreCorrupt, UsageError
+from holdfast.events import encode_event
+from holdfast.store import Snapshot, Terms
+from holdfast.stores import postgres
+from holdfast.stores.postgres import PostgresStore
+from holdfast.stores.postgres_server import queries
+from holdfast.testing.said import START, said
+
+
+@pytest.fixture
+async def store(postgres_url: str, schema: str) -> AsyncIterator[PostgresStore]:
+    """An open store with five events."""
+    store = PostgresStore(postgres_url, schema=schema)
+    await store.open()
+    await store.append("session_a", said("session_a", 1, *"abcde"), expected=0, epoch=1)
+    yield store
+    await store.close()
+
+
+@pytest.fixture
+async def admin(postgres_url: str, schema: str) -> AsyncIterator[asyncpg.Connection]:
+    """A connection of somebody else, who sees the store's schema first."""
+    connection = await asyncpg.connect(postgres_url, server_settings={"search_path": schema})
+    yield connection
+    await connection.close()
+
+
+async def test_a_missing_event_is_noticed(store: PostgresStore, admin: asyncpg.Connection) -> None:
+    assert await admin.execute("DELETE FROM events WHERE sequence = 3") == "DELETE 1"
+    with pytest.raises(StoreCorrupt, match="events of session_a after 0 are missing"):
+        await store.read("session_a")
+    with pytest.raises(StoreCorrupt, match="after 2 are missing"):
+        await store.read("session_a", after=2, limit=1)
+    assert len(await store.read("session_a", after=3)) == 2
+
+
+@pytest.mark.parametrize("body", [b"{}", b"", b'{"id":', b"\x7b\x22\xff"])
+async def test_an_event_that_cannot_be_read_is_noticed(
+    body: bytes, store: PostgresStore, admin: asyncpg.Connection
+) -> None:
+    await admin.execute("UPDATE events SET body = $1 WHERE sequence = 3", body)
+    with pytest.raises(StoreCorrupt, match="cannot be read"):
+        await store.read("session_a")
+    assert len(await store.read("session_a", limit=2)) == 2
+
+
+async def test_a_blob_that_changed_is_noticed(store: PostgresStore, admin: asyncpg.Connection) -> None:
+    digest = await store.put_blob(b"precious")
+    await admin.execute("UPDATE blobs SET data = 'previous'")
+    with pytest.raises(StoreCorrupt, match=digest):
+        await store.get_blob(digest)
+
+
+async def test_a_value_larger_than_postgres_takes_is_refused_first(
+    store: PostgresStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postgres, "LARGEST", 1_000)
+    with pytest.raises(NotEncodable, match="1,001 bytes"):
+        await store.put_blob(b"x" * 1_001)
+    with pytest.raises(NotEncodable, match="split"):
+        store.append("session_a", said("session_a", 6, "x" * 1_000), expected=5, epoch=1)
+    assert len(await store.read("session_a")) == 5
+
+
+async def test_an_id_too_long_for_an_index_is_refused_first(store: PostgresStore) -> None:
+    longest, too_long = "ü" * 1_000, "ü" * 1_001
+    await store.append(longest, said(longest, 1, "hello"), expected=0, epoch=1)
+    with pytest.raises(NotEncodable, match="1,001 characters"):
+        store.append(too_long, said(too_long, 1, "hello"), expected=0, epoch=1)
+    assert len(await store.read(longest)) == 1
+    assert await store.head(too_long) is None
+
+
+async def test_texts_that_look_escaped_stay_apart(store: PostgresStore) -> None:
+    names = ["s\\0", "s\0", "s\\\\0", "s\\", "s\\\0", "s"]
+    due = Terms(due=START, owner="me\0\\0", hold=0.0)
+    for name in names:
+        await store.append(name, said(name, 1, "hello"), expected=0, epoch=1, terms=due)
+    assert sorted(head.session_id for head in await store.sessions()) == sorted([*names, "session_a"])
+    assert sorted(await store.due(START)) == sorted(names)
+
+
+async def test_the_log_can_be_read_with_any_postgres_tool(
+    store: PostgresStore, admin: asyncpg.Connection
+) -> None:
+    rows = await admin.fetch(
+        "SELECT session_id, sequence, type, ts, data #>> '{message,content,0,text}' FROM log ORDER BY sequence"
+    )
+    ts = "2026-02-28T23:59:59.999999Z"
+    assert [tuple(row) for row in rows] == [
+        ("session_a", n, "input.message", ts, text) for n, text in enumerate("abcde", 1)
+    ]
+
+
+async def test_what_is_kept_is_at_most_twice_its_content(
+    store: PostgresStore, admin: asyncpg.Connection
+) -> None:
+    content = 0
+    for n in range(0, 200, 2):
+        for name in ("session_x", "session_y", "session_z"):
+            events = said(name, n + 1, "What is the weather?", "It is sunny, with some wind. " * 20)
+            content += sum(len(encode_event(event)) for event in events)
+            store.append(name, events, expected=n, epoch=1)
+    await store.read("session_z")
+    await asyncio.gather(store.append("session_z", said("session_z", 201, "end"), expected=200, epoch=1))
+    sizes = "SELECT pg_total_relation_size('events') + pg_total_relation_size('sessions')"
+    assert await admin.fetchval(sizes) <= 2 * content
+
+
+async def test_every_query_uses_a_key(store: PostgresStore, schema: str, admin: asyncpg.Connection) -> None:
+    await admin.execute("SET enable_seqscan = off; SET plan_cache_mode = force_generic_plan")
+    for name, query in queries(schema)._asdict().items():
+        if name in ("append", "standing", "alone", "found", "begin", "version", "migrated"):
+            continue
+        arguments = ", ".join(["NULL"] * len(set(re.findall(r"\$\d", query))))
+        await admin.execute(f"PREPARE {name}_query AS {query}")
+        rows = await admin.fetch(f"EXPLAIN EXECUTE {name}_query ({arguments})")
+        plan = "\n".join(row[0] for row in rows)
+        assert (name == "heads") == ("Seq Scan" in plan), (name, plan)
+
+
+async def test_most_appends_touch_no_index_of_sessions(
+    store: PostgresStore, schema: str, admin: asyncpg.Connection
+) -> None:
+    terms = Terms(owner="worker", hold=30.0, due=START)
+    for n in range(5, 60):
+        await store.append("session_a", said("session_a", n + 1, "x"), expected=n, epoch=1, terms=terms)
+    await store.close()  # which makes the server count
+    counters = "n_tup_upd AS every, n_tup_hot_upd AS cheap"
+    for _ in range(100):
+        updates = await admin.fetchrow(
+            f"SELECT {counters} FROM pg_stat_user_tables WHERE relid = 'sessions'::regclass"
+        )
+        if updates["every"] >= 55:
+            break
+        await asyncio.sleep(0.05)
+    assert updates["every"] == 55
+    assert updates["cheap"] >= 53
+
+
+async def test_a_snapshot_does_not_go_back(store: PostgresStore) -> None:
+    new = Snapshot(sequence=4, version=2, body=b"\x00new")
+    await store.save_snapshot("session_a", new)
+    await store.save_snapshot("session_a", Snapshot(sequence=3, version=9, body=b"old"))
+    assert await store.load_snapshot("session_a") == new
+
+
+async def test_two_stores_may_share_a_database(
+    postgres_url: str, schema: str, store: PostgresStore, admin: asyncpg.Connection
+) -> None:
+    other = PostgresStore(postgres_url, schema=schema[:-1] + "_")
+    try:
+        await other.open()
+        assert await other.sessions() == []
+        await other.append("session_a", said("session_a", 1, "other"), expected=0, epoch=1)
+        assert len(await store.read("session_a")) == 5
+        assert len(await other.read("session_a")) == 1
+    finally:
+        await other.close()
+        await admin.execute(f"SET client_min_messages = error; DROP SCHEMA {schema[:-1]}_ CASCADE")
+
+
+def test_a_store_needs_a_pool_and_patience_and_a_plain_schema() -> None:
+    with pytest.raises(UsageError, match="pool of 1"):
+        PostgresStore("postgres://h/d", pool_size=0)
+    for patience in (0.0, -1.0, float("nan")):
+        with pytest.raises(UsageError, match="patience above 0"):
+            PostgresStore("postgres://h/d", patience=patience)
+    for schema in ("", "Mine", "a-b", 'x"; DROP TABLE y', "pg_mine", "1a", "a" * 64, "a.b", "a\n"):
+        with pytest.raises(UsageError, match="schema"):
+            PostgresStore("postgres://h/d", schema=schema)
+
+
+@pytest.mark.parametrize(
+    ("dsn", "shown"),
+    [
+        ("postgresql://me:s3cret@db.example:5432/agents", "postgresql://me@db.example:5432/agents"),
+        ("postgres://me@[::1]:1,b:2/agents", "postgres://me@[::1]:1,b:2/agents"),
+        ("postgres:///agents?host=/run&user=me&password=s3cret", "postgres:///agents"),
+        ("postgres://me:s3cret%40@h/agents", "postgres://me@h/agents"),
+        ("postgres://me:s3cr@et@h/agents", "postgres://me@h/agents"),
+        ("postgres://me:s3/cret@h/agents", "Postgres"),
+        ("postgres://me:3?cret@h/agents", "Postgres"),
+        ("postgres://me:3#cret@h/agents", "Postgres"),
+        ("postgres://me:s3cret", "Postgres"),
+        ("postgres://[me:s3cret@h", "Postgres"),
+    ],
+)
+def test_the_password_is_not_shown(dsn: str, shown: str) -> None:
+    assert repr(PostgresStore(dsn)) == f"PostgresStore({shown!r}, schema='holdfast')"
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+async def test_cp84_a_store_does_not_survive_a_fork(
+    store: PostgresStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    process = os.getpid()
+    monkeypatch.setattr(os, "getpid", lambda: process + 1)
+    with pytest.raises(StoreClosed, match="does not survive fork"):
+        store.append("session_a", said("session_a", 6, "no"), expected=5, epoch=1)
+    with pytest.raises(StoreClosed, match="does not survive fork"):
+        await store.read("session_a")
+    monkeypatch.undo()
+    assert len(await store.read("session_a")) == 5
+
+
+def test_without_asyncpg_holdfast_says_what_is_missing() -> None:
+    script = """
+        import sys
+        sys.modules["asyncpg"] = None
+        from holdfast.registry import Registry
+        try:
+            Registry().store("postgresql://me:s3cret@h/d")
+        except Exception as error:
+            print(type(error).__name__, error)
+    """
+    lines = "\n".join(re.sub(r"^ {8}", "", line) for line in script.splitlines())
+    done = subprocess.run([sys.executable, "-c", lines], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("ConfigError")
+    assert "asyncpg" in done.stdout
+    assert "s3cret" not in done.stdout
+
+
+async def test_opened_twice_at_once_and_closed_it_leaves_no_connection(
+    postgres_url: str, schema: str, admin: asyncpg.Connection
+) -> None:
+    store = PostgresStore(postgres_url, schema=schema)
+    await asyncio.gather(store.open(), store.open())
+    await store.append("session_a", said("session_a", 1, "one"), expected=0, epoch=1)
+    await store.woken(1.0)
+    await asyncio.gather(*[store.read("session_a") for _ in range(8)])
+    ours = f"SELECT count(*) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND query LIKE '%{schema}%'"
+    assert 3 <= await admin.fetchval(ours) <= 6
+    await store.close()
+    for _ in range(100):
+        if await admin.fetchval(ours) == 0:
+            break
+        await asyncio.sleep(0.05)
+    assert await admin.fetchval(ours) == 0

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from holdfast.clock import SystemClock
-from holdfast.events import EventContext, SessionUpdated, TextDelta, TurnCompleted, TurnFailed
+import asyncio
+
+from holdfast.clock import Clock, SystemClock
+from holdfast.events import Event, EventContext, SessionUpdated, Signal, TextDelta, TurnCompleted, TurnFailed
 from holdfast.events import Failure as Fault
+from holdfast.follow import Follower
 from holdfast.journal import Journal
 from holdfast.state import State, fold
 from holdfast.store import Store
+from holdfast.writer import Writer
 
 SESSION = "session_" + "0a" * 16
 TURN = EventContext(turn_id="turn_a", input_message_id="message_a")
@@ -16,14 +20,18 @@ DONE = TurnCompleted(stop="end_turn", iterations=1)
 FAILED = TurnFailed(stop="error", iterations=1, error=Fault(code="x", message="it failed"))
 
 
-def new_journal(store: Store) -> Journal:
+def new_journal(store: Store, clock: Clock | None = None) -> Journal:
     """The journal of a session that does not exist yet."""
-    return Journal(store, SystemClock(), State(session_id=SESSION), epoch=1)
+    return _journal(store, State(session_id=SESSION), 1, clock or SystemClock())
 
 
-async def open_journal(store: Store, epoch: int) -> Journal:
+async def open_journal(store: Store, epoch: int, *, name: str = "w") -> Journal:
     """A further journal of the session, as its log stands now."""
-    return Journal(store, SystemClock(), fold(SESSION, await store.read(SESSION)), epoch)
+    return _journal(store, fold(SESSION, await store.read(SESSION)), epoch, SystemClock(), name)
+
+
+def _journal(store: Store, state: State, epoch: int, clock: Clock, name: str = "w") -> Journal:
+    return Journal(store, clock.now, state, epoch=epoch, writer=Writer(name=name))
 
 
 def titled(text: object) -> SessionUpdated:
@@ -45,3 +53,9 @@ def shown(item: object) -> str:
 async def titles(store: Store) -> list[str]:
     """What the log holds."""
     return [shown(event) for event in await store.read(SESSION)]
+
+
+async def next_of(follower: Follower) -> Event | Signal:
+    """The next item. Whoever would wait for ever fails instead."""
+    async with asyncio.timeout(10):
+        return await anext(follower)

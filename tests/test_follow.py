@@ -14,7 +14,7 @@ from holdfast.events import Event, Lagged, Signal
 from holdfast.follow import Follower
 from holdfast.journal import Journal
 from holdfast.stores.memory import MemoryStore
-from tests.logs import DONE, FAILED, OTHER, SESSION, TURN, delta, new_journal, shown, titled
+from tests.logs import DONE, FAILED, OTHER, SESSION, TURN, delta, new_journal, next_of, shown, titled
 
 
 @pytest.fixture
@@ -25,11 +25,12 @@ async def journal() -> Journal:
 
 
 async def all_of(follower: Follower) -> list[Event | Signal]:
-    return [item async for item in follower]
+    async with asyncio.timeout(10):
+        return [item async for item in follower]
 
 
 async def read(follower: Follower, count: int) -> list[Event | Signal]:
-    return [await anext(follower) for _ in range(count)]
+    return [await next_of(follower) for _ in range(count)]
 
 
 async def test_a_follower_sees_events_and_signals_in_the_order_they_were_published(journal: Journal) -> None:
@@ -48,7 +49,7 @@ async def test_followers_do_not_hold_each_other_up(journal: Journal) -> None:
             await journal.record(titled(number))
         assert [shown(item) for item in await read(fast, 5)] == ["0", "1", "2", "3", "4"]
         assert [shown(item) for item in await read(slow, 1)] == ["0"]
-        assert await anext(slow) == Lagged(missed=4, after=1)
+        assert await next_of(slow) == Lagged(missed=4, after=1)
 
 
 async def test_a_reader_that_is_too_slow_is_told_once_what_it_missed_and_goes_on(journal: Journal) -> None:
@@ -57,9 +58,9 @@ async def test_a_reader_that_is_too_slow_is_told_once_what_it_missed_and_goes_on
         journal.publish(delta("lost"))
         assert [shown(item) for item in await read(follower, 2)] == ["0", "1"]
         await journal.record(titled("also lost"))  # there is room, but order comes first
-        assert await anext(follower) == Lagged(missed=5, after=2)
+        assert await next_of(follower) == Lagged(missed=5, after=2)
         await journal.record(titled("seen"))
-        assert shown(await anext(follower)) == "seen"
+        assert shown(await next_of(follower)) == "seen"
         missed = await journal.store.read(SESSION, after=2, limit=4)
         assert [shown(event) for event in missed] == ["2", "3", "4", "also lost"]
 
@@ -69,8 +70,8 @@ async def test_a_reader_that_missed_everything_is_told_to_start_where_it_came(jo
     with journal.follow(size=1) as follower:
         journal.publish(delta("a"))
         await journal.record(titled("b"))
-        assert shown(await anext(follower)) == "a"
-        assert await anext(follower) == Lagged(missed=1, after=1)
+        assert shown(await next_of(follower)) == "a"
+        assert await next_of(follower) == Lagged(missed=1, after=1)
 
 
 def at_once(follower: Follower) -> Event | Signal | None:
@@ -126,7 +127,7 @@ async def test_what_is_dropped_takes_no_memory(journal: Journal) -> None:
             tracemalloc.stop()
         assert held < 100_000
         await read(follower, 10)
-        assert await anext(follower) == Lagged(missed=4_990, after=0)
+        assert await next_of(follower) == Lagged(missed=4_990, after=0)
 
 
 async def test_closing_ends_the_iteration_after_what_was_taken_in(journal: Journal) -> None:
@@ -152,10 +153,10 @@ async def test_a_failure_reaches_the_reader_after_what_it_already_has(journal: J
     with journal.follow() as follower:
         journal.publish(delta("a"))
         journal.fail(StoreFull())
-        assert shown(await anext(follower)) == "a"
+        assert shown(await next_of(follower)) == "a"
         for _ in range(2):
             with pytest.raises(StoreFull):
-                await anext(follower)
+                await next_of(follower)
 
 
 async def test_a_failure_wakes_the_one_who_waits(journal: Journal) -> None:

@@ -14,13 +14,12 @@ from holdfast.clock import SystemClock
 from holdfast.errors import NotEncodable, SequenceConflict, StaleEpoch, StoreError, Superseded, UsageError
 from holdfast.events import EventContext
 from holdfast.follow import Follower
-from holdfast.journal import READER, Journal
-from holdfast.state import State
+from holdfast.journal import READER, UNCLAIMED, Journal
 from holdfast.store import Store
 from holdfast.stores.memory import MemoryStore
 from holdfast.stores.sqlite import SQLiteStore
 from holdfast.testing.clock import VirtualClock, run_virtual
-from tests.logs import DONE, SESSION, TURN, delta, new_journal, open_journal, shown, titled, titles
+from tests.logs import DONE, SESSION, TURN, delta, new_journal, next_of, open_journal, shown, titled, titles
 
 
 @pytest.fixture(params=["memory", "sqlite"])
@@ -119,7 +118,7 @@ async def test_an_event_is_shown_only_when_it_is_durable(file: SQLiteStore) -> N
     journal = await open_journal(file, 1)
     busy, follower = Busy(file), journal.follow()
     recording = asyncio.create_task(journal.record(titled("second")))
-    reading = asyncio.create_task(anext(follower))
+    reading = asyncio.create_task(next_of(follower))
     await soon()
     assert journal.state.title == "second"
     assert not recording.done()
@@ -177,7 +176,7 @@ async def test_an_append_whose_caller_was_cancelled_and_that_was_refused_is_know
     with pytest.raises(StaleEpoch):
         await journal.flush()
     with pytest.raises(StaleEpoch):
-        await anext(follower)
+        await next_of(follower)
     assert isinstance(journal.broken, StaleEpoch)
     assert await titles(file) == ["first"]
 
@@ -225,10 +224,10 @@ async def test_those_who_follow_a_writer_that_was_overtaken_are_told_also_when_t
     await (await open_journal(store, await store.claim(SESSION))).record(titled("of the second"))
     with pytest.raises(StaleEpoch):
         await journal.record(titled("of the first"))
-    assert shown(await anext(early)) == "first"
+    assert shown(await next_of(early)) == "first"
     for follower in (early, journal.follow()):
         with pytest.raises(StaleEpoch):
-            await anext(follower)
+            await next_of(follower)
 
 
 async def test_a_fact_that_cannot_be_written_stops_the_journal_before_anything_is(store: Store) -> None:
@@ -238,7 +237,7 @@ async def test_a_fact_that_cannot_be_written_stops_the_journal_before_anything_i
     with pytest.raises(NotEncodable, match="lone surrogates"):
         await journal.record(titled("good"), titled("\ud800"))
     with pytest.raises(NotEncodable):
-        await anext(follower)
+        await next_of(follower)
     with pytest.raises(NotEncodable):
         await journal.record(titled("later"))
     assert await titles(store) == ["first"]
@@ -257,8 +256,10 @@ async def test_a_closed_store_stops_the_journal(store: Store) -> None:
 
 async def test_a_journal_that_may_only_be_read_says_how_to_write(store: Store) -> None:
     await new_journal(store).record(titled("first"))
-    journal = await open_journal(store, READER)
+    journal = await open_journal(store, UNCLAIMED, name=READER)
     with pytest.raises(UsageError, match=r"was opened read-only; open it with runtime.open\(id\)"):
+        await journal.own()
+    with pytest.raises(UsageError, match="is not claimed"):
         await journal.record(titled("second"))
     await journal.flush()
     assert (journal.state.title, await titles(store)) == ("first", ["first"])
@@ -268,7 +269,7 @@ def test_a_late_flush_makes_what_is_staged_durable_in_time_and_waits_for_nobody(
     async def main() -> None:
         store = MemoryStore()
         await store.open()
-        journal = Journal(store, VirtualClock(), State(session_id=SESSION), epoch=1)
+        journal = new_journal(store, VirtualClock())
         journal.stage(titled("staged"))
         journal.flush_within(1.0)
         journal.flush_within(5.0)
@@ -296,7 +297,7 @@ def test_a_late_flush_that_is_refused_is_known_to_be() -> None:
             journal.stage(titled("second"))
             journal.flush_within(1.0)
             with pytest.raises(StaleEpoch):
-                await anext(follower)
+                await next_of(follower)
         with pytest.raises(StaleEpoch):
             await journal.flush()
         assert await titles(store) == ["first"]

@@ -12,10 +12,12 @@ from holdfast.events import (
     Event,
     EventContext,
     Fact,
+    Failure,
     FileDeleted,
     FileWritten,
     InputMessage,
     OutputMessageCompleted,
+    ReasonFailed,
     SessionCreated,
     ToolCompleted,
     ToolStarted,
@@ -194,6 +196,22 @@ def test_the_first_outcome_of_a_call_counts_and_a_strangers_does_not() -> None:
 def test_a_claim_without_an_outcome_is_remembered_as_dispatched() -> None:
     state = state_after(reply("a"), claim("a"))
     assert decide(state, Limit(), AT) == Act((Owed("call_a", "doubt"),))
+
+
+def test_a_claim_that_was_not_dispatched_did_no_harm_and_may_run() -> None:
+    waiting = msgspec.structs.replace(claim("a"), dispatched=False)
+    assert decide(state_after(reply("a"), waiting), Limit(), AT) == Act((Owed("call_a", "run"),))
+
+
+def test_a_reply_settles_the_failures_before_it() -> None:
+    failure = ReasonFailed(
+        reason="overloaded", error=Failure(code="x", message="x"), iteration=1, attempt=2, retry_at=AT
+    )
+    failed, replied = state_after(failure), state_after(failure, reply("a"))
+    assert failed.turn is not None
+    assert (failed.turn.attempt, failed.turn.retry_at) == (2, AT)
+    assert replied.turn is not None
+    assert (replied.turn.attempt, replied.turn.retry_at, replied.turn.failure) == (0, None, None)
 
 
 def test_calls_in_doubt_are_kept_for_the_result_of_the_turn() -> None:

@@ -113,7 +113,7 @@ def test_a_session_can_be_opened_again(tmp_path: Path) -> None:
         assert [head.session_id for head in runtime.sessions()] == [session.id]
         again = runtime.open(session.id)
         assert [message.text for message in again.messages()] == ["2 + 2?", "", "4", "It is 4."]
-        assert again.inspect("more").request.messages[-1].text == "more"
+        assert runtime.wait(again.inner.inspect("more")).request.messages[-1].text == "more"
         assert again.run("more").text == "And that?"
 
 
@@ -160,9 +160,13 @@ def test_a_store_that_cannot_be_opened_leaves_nothing_behind(tmp_path: Path) -> 
 
 
 def test_an_error_in_the_block_stops_what_runs() -> None:
-    with pytest.raises(LookupError), sync.Runtime() as runtime:
-        runtime.session(agent_of(say("a", delay=60))).send("go")
-        raise LookupError
+    def fail() -> None:
+        with sync.Runtime() as runtime:
+            runtime.session(agent_of(say("a", delay=60))).send("go")
+            raise LookupError("mine")
+
+    with pytest.raises(LookupError, match="mine"):
+        fail()
 
 
 def test_it_works_from_several_threads() -> None:

@@ -123,6 +123,15 @@ async def test_what_a_function_raises_comes_out() -> None:
         await run(fail)
 
 
+async def test_the_one_exception_that_a_thread_cannot_hand_over_is_reworded() -> None:
+    @tool
+    def fail() -> None:
+        next(iter(()))
+
+    with pytest.raises(RuntimeError, match="the function raised StopIteration"):
+        await run(fail)
+
+
 async def test_a_method_of_an_object_is_a_function_like_any_other() -> None:
     class Till:
         def __init__(self) -> None:

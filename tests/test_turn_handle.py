@@ -175,7 +175,7 @@ async def test_iterating_in_the_middle_gives_all_of_it_once(store: Store) -> Non
             await asyncio.sleep(seconds)
             return await events_of(turn)
 
-        views = await asyncio.gather(*[late(seconds) for seconds in (0.0, 0.5, 1.5, 60.0)])
+        views = await asyncio.gather(*[late(seconds) for seconds in (0.0, 0.5, 1.5, 6.0)])
         assert all(view == views[0] for view in views)
         assert [event.sequence for event in views[0]] == list(range(2, 12))
 
@@ -313,9 +313,9 @@ def failing_first() -> Agent:
 
 
 PLANS: dict[str, Callable[[], Agent]] = {
-    "before anything happened": plan(say("a", delay=100)),
-    "before the first piece": plan(say("a", delay=100)),
-    "while the model speaks": plan(say("a lot of words", pace=100)),
+    "before anything happened": plan(say("a", delay=8)),
+    "before the first piece": plan(say("a", delay=8)),
+    "while the model speaks": plan(say("a lot of words", pace=3)),
     "while a tool runs": plan(call("sleep")),
     "while tools run": plan(calls(("sleep", {}), ("look", {"place": "x"}), ("sleep", {}))),
     "while a stubborn tool runs": plan(call("stubborn"), say("it went on")),

@@ -141,4 +141,4 @@ class Turn:
 
         A turn that has already ended stays as it ended.
         """
-        return await self._driving.cancel(self.id, reason)
+        return await self._driving.cancel(self.id, reason.encode(errors="replace").decode())

@@ -13,30 +13,47 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any, TypeVar, cast
 
-from holdfast.clock import Clock
-from holdfast.errors import UsageError
+from holdfast.errors import Superseded, UsageError
 from holdfast.events import Event, EventContext, Fact, Signal
 from holdfast.follow import Follower
 from holdfast.ids import new_id
 from holdfast.services import Scope
 from holdfast.state import State, TurnState
-from holdfast.store import Store
+from holdfast.store import Store, Terms
+from holdfast.writer import READER, Writer, claim
 
 T = TypeVar("T")
 
-READER = 0
-"""The epoch of a journal that may only be read."""
+UNCLAIMED = 0
+"""The epoch of a journal that is not its session's writer."""
+
+FIRST = 1
+"""The epoch of the writer that creates a session."""
 
 _NO_TURN = EventContext()
 
 
-class Journal:
-    """A session's log, its state, and those who follow it. One writer at a time; `epoch` is its right to write."""
+async def catch_up(state: State, store: Store) -> None:
+    """Fold in what the log has beyond this state."""
+    while page := await store.read(state.session_id, after=state.sequence, limit=10_000):
+        for event in page:
+            state.apply(event)
 
-    def __init__(self, store: Store, clock: Clock, state: State, epoch: int) -> None:
+
+class Journal:
+    """A session's log, its state, and those who follow it. One writer at a time; `epoch` is its right to write.
+
+    While something is owed the session is held for `writer`, who renews the lease as long as he is at work.
+    """
+
+    def __init__(
+        self, store: Store, now: Callable[[], datetime], state: State, *, epoch: int, writer: Writer
+    ) -> None:
         self.store = store
+        self.writer = writer
         self.state = state
         self.epoch = epoch
         self.context = _NO_TURN
@@ -45,12 +62,13 @@ class Journal:
         """What the session lends to its tools."""
         self.broken: BaseException | None = None
         """Why nothing more can be recorded, once that is so."""
-        self.now = clock.now
+        self.now = now
         """The current time of this journal's clock."""
         self._staged: list[Event] = []
         self._write: asyncio.Future[None] | None = None
         self._published = state.sequence
         self._late: asyncio.TimerHandle | None = None
+        self._owning = asyncio.Lock()
         self._followers: list[Follower] = []
         self._derived: dict[type, Any] = {}
 
@@ -67,13 +85,41 @@ class Journal:
             self._derived[key] = kind()
         return cast("T", self._derived[key])
 
+    async def own(self) -> None:
+        """Become the session's writer, if this journal is not: claim it, and take in what others wrote meanwhile.
+
+        Raises `SessionHeld` while another process is at work on it, `UsageError` for a journal that may only read.
+        """
+        if self.writer.name == READER:
+            raise UsageError(
+                f"session {self.state.session_id} was opened read-only; open it with runtime.open(id)"
+            )
+        if self.epoch != UNCLAIMED and not isinstance(self.broken, Superseded):
+            return
+        async with self._owning:
+            if self.epoch != UNCLAIMED and not isinstance(self.broken, Superseded):
+                return
+            epoch = await claim(self.store, self.state.session_id, self.writer)
+            if self.broken is not None:  # what was folded here and refused there never happened
+                self.state = State(session_id=self.state.session_id)
+                self._derived.clear()
+            await catch_up(self.state, self.store)
+            self._published = self.state.sequence
+            self._staged.clear()
+            self._write = None
+            self.epoch, self.broken = epoch, None
+
+    def _terms(self) -> Terms:
+        due = self.state.due(self.now())
+        return Terms(owner=self.writer.name, hold=0.0 if due is None else self.writer.lease, due=due)
+
     def stage(self, *facts: Fact, context: EventContext | None = None) -> None:
         """Fold these facts now; they become durable in the same append as whatever is recorded next."""
         if self.broken is not None:
             raise self.broken
-        if self.epoch == READER:
+        if self.epoch == UNCLAIMED:
             raise UsageError(
-                f"session {self.state.session_id} was opened read-only; open it with runtime.open(id)"
+                f"session {self.state.session_id} is not claimed; await journal.own() before writing"
             )
         state, now = self.state, self.now()
         for fact in facts:
@@ -127,7 +173,11 @@ class Journal:
             self._late = None
         try:
             write = self.store.append(
-                self.state.session_id, events, expected=events[0].sequence - 1, epoch=self.epoch
+                self.state.session_id,
+                events,
+                expected=events[0].sequence - 1,
+                epoch=self.epoch,
+                terms=self._terms(),
             )
         except BaseException as error:
             self.broken = error

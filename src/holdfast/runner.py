@@ -8,10 +8,10 @@ from datetime import datetime
 from itertools import chain
 from typing import Any
 
-from holdfast.errors import RuntimeClosed, UnknownTurn
+from holdfast.errors import RuntimeClosed, SessionHeld, UnknownTurn
 from holdfast.events import TURN_ENDS, EventContext, TurnCancelled
 from holdfast.handle import TurnResult, ended, resting
-from holdfast.journal import Journal
+from holdfast.journal import UNCLAIMED, Journal, catch_up
 from holdfast.manifest import Manifest
 from holdfast.state import Outcome, State
 from holdfast.turn.finish import finish
@@ -23,9 +23,17 @@ Spawn = Callable[[Coroutine[Any, Any, None]], "asyncio.Task[None]"]
 class Runner:
     """Brings a session's accepted inputs to rest, and tells those who wait for them."""
 
-    def __init__(self, journal: Journal, spawn: Spawn, manifest: Callable[[], Awaitable[Manifest]]) -> None:
+    def __init__(
+        self,
+        journal: Journal,
+        spawn: Spawn,
+        manifest: Callable[[], Awaitable[Manifest]],
+        *,
+        drives: bool = True,
+    ) -> None:
         self.journal = journal
         self._spawn = spawn
+        self._drives = drives
         self.manifest = manifest
         """What the next turn would run under."""
         self._task: asyncio.Task[None] | None = None
@@ -51,7 +59,7 @@ class Runner:
 
     def start(self) -> None:
         """See to it that whatever is owed gets done, unless the runtime is closing: then it stays owed in the log."""
-        if self._retiring:
+        if self._retiring or not self._drives:
             return
         self._starts += 1
         self._resting = False
@@ -85,16 +93,34 @@ class Runner:
         """The turn at rest. Raises what broke it when the log or configuration did, `UnknownTurn` for a stranger."""
         if self._last is not None and self._last.turn_id == turn_id:
             return self._last
+        if self._drives and not self.busy and self.journal.epoch == UNCLAIMED:
+            await self._until_ours(turn_id)
         status = self.journal.state.status_of(turn_id)
         if status in ("running", "queued"):
             if self.busy and not self._resting:
                 return await self._wait(turn_id)
             if self._failure is not None:
                 raise self._failure
+            if not self._resting:
+                self.check_open()
             return resting(self.journal.state, turn_id)
         if status is not None:
             await self.journal.flush()  # the last turn's end may still be on its way
         return await self._from_log(turn_id)
+
+    async def _until_ours(self, turn_id: str) -> None:
+        """While another process works on this turn, follow its log; take over when that process is gone."""
+        journal = self.journal
+        while journal.state.status_of(turn_id) in ("running", "queued"):
+            try:
+                await journal.own()
+            except SessionHeld:
+                await journal.store.woken(1.0)
+                await catch_up(journal.state, journal.store)
+            else:
+                break
+        if journal.state.due(journal.now()) is not None and journal.epoch != UNCLAIMED:
+            self.start()
 
     async def _wait(self, turn_id: str) -> TurnResult:
         waiter: asyncio.Future[TurnResult] = asyncio.get_running_loop().create_future()
@@ -115,6 +141,8 @@ class Runner:
 
     async def cancel(self, turn_id: str, reason: str) -> TurnResult:
         """End the turn as cancelled, wherever it stands. One that has ended stays as it ended."""
+        if self.journal.state.status_of(turn_id) in ("running", "queued"):
+            await self.journal.own()
         status = self.journal.state.status_of(turn_id)
         if status == "queued":
             context = EventContext(turn_id=turn_id)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Coroutine, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from types import TracebackType
@@ -20,10 +21,10 @@ from holdfast.agent import Agent, Harness, read_layers, write_layers
 from holdfast.clock import Clock, SystemClock
 from holdfast.config import Config, Layer
 from holdfast.driver import Driver
-from holdfast.errors import ConfigError, RuntimeClosed, UnknownSession
-from holdfast.events import SessionCreated
+from holdfast.errors import ConfigError, RuntimeClosed, SessionHeld, StoreError, StoreReadOnly, UnknownSession
+from holdfast.events import Fact, SessionCreated
 from holdfast.ids import check_id, new_id
-from holdfast.journal import READER, Journal
+from holdfast.journal import FIRST, UNCLAIMED, Journal, catch_up
 from holdfast.manifest import Manifest
 from holdfast.registry import Registry
 from holdfast.resolve import resolve
@@ -31,13 +32,17 @@ from holdfast.runner import Runner
 from holdfast.services import FILES, Key, Later, Scope
 from holdfast.session import Session
 from holdfast.state import State
-from holdfast.store import Head, Store
+from holdfast.store import Head, Store, digest_of
 from holdfast.stores.memory import MemoryStore
 from holdfast.turn.input import check_metadata, check_text
 from holdfast.workspace.log_files import LogFiles
+from holdfast.writer import LEASE, READER, Writer, this_process
 
 Services = Mapping[Key[Any], Any]
 """Services by key, lent to sessions."""
+
+_Given = tuple[tuple[Layer, ...] | None, tuple[Layer, ...]]
+"""The layers given instead of the session's own, and those on top."""
 
 MANIFESTS_KEPT = 1_000
 """Manifests a runtime remembers. One that was forgotten is made again from its layers."""
@@ -63,6 +68,7 @@ class Runtime:
         registry: Registry | None = None,
         clock: Clock | None = None,
         drain: float = 30.0,
+        lease: float = LEASE,
     ) -> None:
         self.registry = registry or Registry()
         self.store: Store = _store(store, self.registry)
@@ -71,6 +77,8 @@ class Runtime:
         self._agents = {agent.name: agent for agent in agents}
         self._services: dict[Key[Any], Any] = dict(services or {})
         self._drain = drain
+        self._writer = this_process(lease)
+        self._heart: asyncio.Task[None] | None = None
         self._open = False
         self._tasks: set[asyncio.Task[None]] = set()
         self._runners: WeakValueDictionary[str, Runner] = WeakValueDictionary()
@@ -102,9 +110,19 @@ class Runtime:
         for runner in list(self._runners.values()):
             runner.stop()
         try:
+            await self._let_go()
             await self.registry.close()
         finally:
             await self.store.close()
+
+    async def _let_go(self) -> None:
+        """End the heartbeat and the leases, so that others need not wait for them to run out."""
+        if self._heart is not None:
+            self._heart.cancel()
+            await asyncio.wait([self._heart])
+            self._heart = None
+            with suppress(StoreError):  # then they run out by themselves
+                await self.store.renew(self._writer.name, 0.0)
 
     async def session(
         self,
@@ -129,7 +147,7 @@ class Runtime:
             self._agents[agent.name] = agent
         layers = _stack(harness, agent, config)
         state = State(session_id=new_id("session"))
-        journal = Journal(self.store, self.clock, state, epoch=1)
+        journal = Journal(self.store, self.clock.now, state, epoch=FIRST, writer=self._writer)
         session = self._seat(journal, layers, services)
         key = (tuple(map(id, layers)), frozenset(journal.scope.keys()))
         resolved = self._manifests.get(key) or await self._resolve(key, layers)
@@ -156,12 +174,14 @@ class Runtime:
         harness: Harness | None = None,
         config: Config | None = None,
         services: Services | None = None,
+        drive: bool = True,
         read_only: bool = False,
     ) -> Session:
-        """A session that exists. Whatever its log says is owed goes on at once.
+        """A session that exists. Whatever its log says is owed goes on at once, unless another process is at it.
 
         Without `agent` and `harness`, the session's own are used: an agent of that name that this runtime knows, else
-        what the log holds of them (everything but functions). `read_only` takes nothing over and runs nothing.
+        what the log holds of them (everything but functions). Without `drive` inputs and answers are recorded, and
+        whoever drives the session goes on with them; with `read_only` nothing is written.
         Raises `UnknownSession`, and `ConfigError` when the agent has functions that must be given again.
         """
         self._check_open()
@@ -170,30 +190,40 @@ class Runtime:
             if runner is not None and runner.journal.broken is None:
                 return Session(runner)
             given = _stack(harness, agent, None) if agent or harness else None
-            return await self._load(session_id, given, _own(config), services, read_only=read_only)
+            drive = drive and not read_only
+            name = READER if read_only else self._writer.name
+            writer = Writer(name=name, lease=self._writer.lease if drive else 0.0)
+            return await self._load(session_id, (given, _own(config)), services, writer, drive=drive)
 
     async def _load(
-        self,
-        session_id: str,
-        given: tuple[Layer, ...] | None,
-        own: tuple[Layer, ...],
-        services: Services | None,
-        *,
-        read_only: bool,
+        self, session_id: str, layers: _Given, services: Services | None, writer: Writer, *, drive: bool
     ) -> Session:
-        head = await self.store.head(check_id("session", session_id))
-        if head is None:
+        state = State(session_id=check_id("session", session_id))
+        await catch_up(state, self.store)
+        if state.sequence == 0:
             raise UnknownSession(
                 f"this store has no session {session_id}; `holdfast sessions` lists those it has"
             )
-        epoch = READER if read_only else await self.store.claim(session_id)
-        state = await self._fold(session_id)
-        layers = (*(given or await self._recall(state, read_only=read_only)), *own)
-        journal = Journal(self.store, self.clock, state, epoch)
-        session = self._seat(journal, layers, services, keep=not read_only)
-        if not read_only:
-            session.resume()
+        given, own = layers
+        stack = (*(given or await self._recall(state, drive=drive)), *own)
+        journal = Journal(self.store, self.clock.now, state, epoch=UNCLAIMED, writer=writer)
+        session = self._seat(journal, stack, services, drive=drive)
+        if drive and state.due(self.clock.now()) is not None:
+            with suppress(SessionHeld):  # another process is at work on it: it can be followed here
+                await session.resume()
         return session
+
+    async def recover(self) -> list[Session]:
+        """Open every session that has something due and that nobody is at work on, and go on with it.
+
+        Sessions whose agent this runtime does not know stay as they are: give their agents to `Runtime(agents=...)`.
+        """
+        self._check_open()
+        found = []
+        for session_id in await self.store.due(self.clock.now(), limit=1_000):
+            with suppress(ConfigError, SessionHeld):
+                found.append(await self.open(session_id))
+        return found
 
     async def sessions(self, *, limit: int = 100, offset: int = 0) -> list[Head]:
         """Sessions in this store, the most recently written first."""
@@ -205,7 +235,7 @@ class Runtime:
             raise RuntimeClosed
 
     def _seat(
-        self, journal: Journal, layers: tuple[Layer, ...], services: Services | None, *, keep: bool = True
+        self, journal: Journal, layers: tuple[Layer, ...], services: Services | None, *, drive: bool = True
     ) -> Session:
         """Put a journal together with its scope and the runner that drives it."""
         lent = {FILES: Later(partial(_log_files, ref(journal))), **self._services, **(services or {})}
@@ -216,8 +246,8 @@ class Runtime:
             found = self._manifests.get(key) or await self._resolve(key, layers)
             return found.manifest
 
-        runner = Runner(journal, self._spawn, manifest)
-        if keep:
+        runner = Runner(journal, self._spawn, manifest, drives=drive)
+        if drive:
             self._runners[journal.state.session_id] = runner
         return Session(runner)
 
@@ -226,6 +256,8 @@ class Runtime:
             job.close()
         self._check_open()
         task = asyncio.get_running_loop().create_task(job)
+        if self._heart is None:
+            self._heart = asyncio.get_running_loop().create_task(self._beat())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
@@ -233,27 +265,32 @@ class Runtime:
     async def _resolve(self, key: _ManifestKey, layers: tuple[Layer, ...]) -> _Resolved:
         """The manifest of these layers, made once and kept in the store under its digest."""
         manifest = resolve((*self._base, *layers), names=self.registry, lent=key[1])
-        await self.store.put_blob(manifest.document)
-        written = await self.store.put_blob(write_layers(layers))
-        found = self._manifests[key] = _Resolved(layers=layers, manifest=manifest, written=written)
+        body = write_layers(layers)
+        with suppress(StoreReadOnly):  # then nothing can run under this manifest either
+            await self.store.put_blob(manifest.document)
+            await self.store.put_blob(body)
+        found = self._manifests[key] = _Resolved(layers=layers, manifest=manifest, written=digest_of(body))
         if len(self._manifests) > MANIFESTS_KEPT:
             del self._manifests[next(iter(self._manifests))]
         return found
 
-    async def _fold(self, session_id: str) -> State:
-        state = State(session_id=session_id)
-        while page := await self.store.read(session_id, after=state.sequence, limit=10_000):
-            for event in page:
-                state.apply(event)
-        return state
+    async def _beat(self) -> None:
+        """Keep the leases of sessions at work, also while a model streams or a tool sleeps."""
+        while True:
+            await asyncio.sleep(self._writer.lease / 3)
+            if self._tasks:
+                with suppress(
+                    StoreError
+                ):  # the next beat tries again, and the epoch guards the log meanwhile
+                    await self.store.renew(self._writer.name, self._writer.lease)
 
-    async def _recall(self, state: State, *, read_only: bool) -> tuple[Layer, ...]:
+    async def _recall(self, state: State, *, drive: bool) -> tuple[Layer, ...]:
         """The layers this session was made with, as far as they can be had."""
         known = self._agents.get(state.agent)
         if known is not None and not state.harness:
             return known.layers
         layers, missing = read_layers(await self.store.get_blob(state.layers)) if state.layers else ((), ())
-        if missing and not read_only:
+        if missing and drive:
             raise ConfigError(
                 f"session {state.session_id} was made with {', '.join(missing)}, which only your program can give "
                 f"back: pass its agent to runtime.open(id, agent), or to Runtime(agents=[...]) as {state.agent!r}"
@@ -285,10 +322,15 @@ def _log_files(session: ref[Journal]) -> LogFiles:
     store = journal.store
     return LogFiles(
         index=lambda: journal.state.files,
-        record=journal.record,
+        record=partial(_record, journal),
         put_blob=store.put_blob,
         get_blob=store.get_blob,
     )
+
+
+async def _record(journal: Journal, *facts: Fact) -> None:
+    await journal.own()
+    await journal.record(*facts)
 
 
 def _store(store: str | os.PathLike[str] | Store | None, registry: Registry) -> Store:

@@ -74,6 +74,7 @@ class Session:
         self._runner.check_open()
         check_text(title=title or "")
         check_metadata(metadata or {})
+        await self._journal.own()
         await self._journal.record(SessionUpdated(title=title, metadata=metadata))
 
     async def approve(self, ask_id: str, *, by: str, reason: str = "") -> None:
@@ -89,14 +90,18 @@ class Session:
     async def _drive(self, accepting: Awaitable[T]) -> T:
         """Wait until this is accepted, and drive what follows from it even if the caller is cancelled meanwhile."""
         try:
-            return await accepting
-        finally:
-            if self._journal.broken is None:
+            accepted = await accepting
+        except asyncio.CancelledError:
+            if self._journal.epoch and self._journal.broken is None:
                 self._runner.start()
+            raise
+        self._runner.start()
+        return accepted
 
     async def messages(self) -> list[Message]:
         """The transcript: inputs, replies and results, in order."""
-        await self._journal.flush()
+        if self.state.messages:
+            await self._journal.flush()
         return list(self.state.messages)
 
     async def events(self, after: int = 0, *, limit: int = 1_000) -> list[Event]:
@@ -122,8 +127,12 @@ class Session:
         upcoming = [] if content is None else [input_message(content)]
         return inspect(self.state, upcoming, await self._runner.manifest())
 
-    def resume(self) -> Turn | None:
-        """Go on with whatever the log says is owed; the turn under way, if there is one."""
+    async def resume(self) -> Turn | None:
+        """Go on with whatever the log says is owed; the turn under way, if there is one.
+
+        Raises `SessionHeld` while another process is at work on it.
+        """
+        await self._journal.own()
         if self.state.turn is not None or self.state.queue:
             self._runner.start()
         return self.turn

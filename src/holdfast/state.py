@@ -121,6 +121,19 @@ class State(Struct, kw_only=True, omit_defaults=True):
         if rule := _RULES.get(type(event.data)):
             rule(self, event, event.data)
 
+    def due(self, now: datetime) -> datetime | None:
+        """From when on something is owed that any worker may take up; None when it takes an input or an answer."""
+        turn = self.turn
+        if turn is None:
+            return now if self.queue else None
+        if turn.retry_at is not None:
+            return turn.retry_at if turn.deadline is None else min(turn.retry_at, turn.deadline)
+        owed = turn.owed if self.asks else ()
+        if owed and all(call.ask_id in self.asks for call in owed):
+            ends = [turn.deadline, *(self.asks[call.ask_id].expires_at for call in owed)]
+            return min((end for end in ends if end is not None), default=None)
+        return now
+
     def status_of(self, turn_id: str) -> TurnStatus | None:
         """Where a turn stands; None for one that this state no longer (or never) knew."""
         if self.turn is not None and self.turn.id == turn_id:

@@ -24,7 +24,6 @@ from holdfast.handle import TurnResult
 from holdfast.messages import Message
 from holdfast.store import Head
 from holdfast.turn.input import Content
-from holdfast.turn.prompt import Inspection
 
 T = TypeVar("T")
 
@@ -125,10 +124,6 @@ class Session:
     def events(self, after: int = 0, *, limit: int = 1_000) -> list[Event]:
         """See `holdfast.Session.events`."""
         return self._wait(self.inner.events(after, limit=limit))
-
-    def inspect(self, content: Content | None = None) -> Inspection:
-        """See `holdfast.Session.inspect`."""
-        return self._wait(self.inner.inspect(content))
 
 
 class Turn:

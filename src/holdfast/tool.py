@@ -20,7 +20,10 @@ import inspect
 import re
 import typing
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from contextvars import copy_context
 from dataclasses import dataclass, field
+from threading import Thread
 from typing import Any, overload
 
 from msgspec import UNSET, Struct
@@ -198,4 +201,36 @@ def _runner(function: Function, context: str | None) -> Callable[[Context, Any],
         except StopIteration as error:  # the one exception that a future does not take
             raise RuntimeError("the function raised StopIteration") from error
 
-    return lambda ctx, arguments: asyncio.to_thread(call, ctx, arguments)
+    return lambda ctx, arguments: _in_thread(function, keywords(ctx, arguments))
+
+
+_STOPPED = RuntimeError("the function raised StopIteration, which no task can pass on")
+
+
+async def _in_thread(function: Function, given: dict[str, Any]) -> Any:
+    """Call a plain function in a thread of its own.
+
+    One that hangs holds up nobody: not other calls, as in a pool, and not the end of the process.
+    """
+    loop, context = asyncio.get_running_loop(), copy_context()
+    answer: asyncio.Future[Any] = loop.create_future()
+
+    def settle(value: Any, error: BaseException | None) -> None:
+        if answer.done():
+            return  # nobody waits any more
+        if error is None:
+            answer.set_result(value)
+        else:
+            answer.set_exception(_STOPPED if isinstance(error, StopIteration) else error)
+
+    def work() -> None:
+        value, failure = None, None
+        try:
+            value = context.run(function, **given)
+        except BaseException as error:
+            failure = error
+        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            loop.call_soon_threadsafe(settle, value, failure)
+
+    Thread(target=work, name=f"tool {function.__name__}", daemon=True).start()
+    return await answer

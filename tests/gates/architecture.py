@@ -14,9 +14,18 @@ from tests.gates.source import BY_NAME, PACKAGE, Import, Module
 LEVELS = (
     ("errors", "ids", "clock", "messages", "events"),
     ("services", "network", "driver", "store", "schema", "tool", "hook", "policy", "capability", "config"),
-    ("state", "manifest", "resolve", "follow", "journal", "registry"),
+    ("state", "manifest", "resolve", "follow", "writer", "journal", "registry"),
     ("turn", "stores", "drivers", "capabilities", "workspace", "mcp", "engines"),
-    ("agent", "handle", "runner", "session", "runtime", "sync", "testing", ""),  # "" is holdfast/__init__.py, which shows what the others define
+    (
+        "agent",
+        "handle",
+        "runner",
+        "session",
+        "runtime",
+        "sync",
+        "testing",
+        "",
+    ),  # "" is holdfast/__init__.py, which shows what the others define
     ("cli", "web"),
 )
 ROOMS = LEVELS[3]

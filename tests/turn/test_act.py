@@ -1,5 +1,6 @@
 """What becomes of a call that was cut off follows from its effect class, and from nothing else."""
 
+import asyncio
 from collections.abc import Sequence
 from typing import Any
 
@@ -42,7 +43,7 @@ class Ledger:
 
     async def _reconcile(self, ctx: Context) -> Any:
         self.asked.append(ctx.call.key)
-        if isinstance(self._answer, Exception):
+        if isinstance(self._answer, BaseException):
             raise self._answer
         return self._answer
 
@@ -124,13 +125,14 @@ async def test_a_reconcile_call_that_did_not_take_place_is_run() -> None:
     assert results(events)[0].text == "paid 5"
 
 
-async def test_a_reconcile_call_whose_author_cannot_say_is_in_doubt() -> None:
-    ledger = Ledger("reconcile", answer=OSError("their service is down"))
+@pytest.mark.parametrize("error", [OSError("their service is down"), asyncio.CancelledError("it gave up")])
+async def test_a_reconcile_call_whose_author_cannot_say_is_in_doubt(error: BaseException) -> None:
+    ledger = Ledger("reconcile", answer=error)
     result, events = await after_a_cut_off(ledger)
     assert len(ledger.entries) == 1
     (outcome,) = results(events)
     assert outcome.status == "in_doubt"
-    assert "OSError: their service is down" in outcome.text
+    assert f"{type(error).__name__}: {error}" in outcome.text
     assert result.in_doubt == (outcome,)
 
 
@@ -256,7 +258,7 @@ async def test_a_replayed_call_with_other_arguments_is_refused_before_any_effect
             await turn
         assert len(ledger.entries) == 1
         assert turn.status == "running", "the turn is still owed"
-        again.resume()
+        await again.resume()
         assert (await turn).status == "completed", "it goes on once the policy decides as before"
     assert [attempt for attempt, _ in ledger.entries] == [1, 2]
 

@@ -339,16 +339,34 @@ async def test_before_turn_is_asked_once_although_the_model_is_asked_again() -> 
         (Modify(result="noted"), "ok", "noted"),
         (Modify(result="bad \ud800"), "ok", "noted a"),
         (Deny("it holds a name"), "denied", "Withheld: it holds a name"),
+        (Modify(arguments='{"text":"b"}'), "ok", "noted a"),
         (Allow(), "ok", "noted a"),
         (None, "ok", "noted a"),
     ],
-    ids=["modify", "unwritable", "deny", "allow", "nothing"],
+    ids=["modify", "unwritable", "deny", "arguments", "allow", "nothing"],
 )
 async def test_a_result_is_what_hooks_leave_of_it(decision: Any, status: str, text: str) -> None:
     _, events = await played(noting(hook(decision, "after_tool")))
     (outcome,) = results(events)
     assert (outcome.status, outcome.text) == (status, text)
     assert RUN == ["a"]
+
+
+async def test_what_hooks_make_of_a_result_is_recorded() -> None:
+    for decision, kind, reason in (
+        (Modify(result="b", reason="shorter"), "modify", "shorter"),
+        (Deny("it holds a name"), "deny", "it holds a name"),
+        (Interrupt("seen enough"), "interrupt", "seen enough"),
+    ):
+        _, events = await played(noting(hook(decision, "after_tool", name="dlp")))
+        (decided,) = decisions(events)
+        assert (decided.hook, decided.point, decided.decision, decided.reason) == (
+            "dlp",
+            "after_tool",
+            kind,
+            reason,
+        )
+        assert decided.call_id == results(events)[0].call_id
 
 
 async def test_a_failing_result_stays_one_when_its_text_is_changed() -> None:

@@ -136,14 +136,14 @@ def test_repairing_twice_changes_nothing_more(history: list[Message]) -> None:
 
 
 @given(histories)
-def test_no_word_of_a_person_or_a_model_is_lost(history: list[Message]) -> None:
+def test_nothing_that_a_person_or_a_model_said_or_showed_is_lost(history: list[Message]) -> None:
     def said(messages: Sequence[Message]) -> list[tuple[str, Part]]:
         return [
             (message.role, part)
             for message in messages
             if message.role != "tool"
             for part in message.content
-            if isinstance(part, Text) and part.text
+            if isinstance(part, Text | Image | Document) and not is_empty(part)
         ]
 
     assert said(repair(history)) == said(history)

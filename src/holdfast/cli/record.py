@@ -7,9 +7,7 @@ from typing import Literal
 
 from holdfast import Runtime
 from holdfast.agent import read_layers
-from holdfast.events import AskAnswered, EventContext
-from holdfast.journal import Journal
-from holdfast.state import State, fold
+from holdfast.state import State
 
 Verdict = Literal["approved", "denied"]
 
@@ -25,9 +23,7 @@ async def functions(runtime: Runtime, state: State) -> tuple[str, ...]:
 
 
 async def record(runtime: Runtime, session_id: str, ask_id: str, verdict: Verdict, reason: str) -> None:
-    """Record the answer. This takes the session over: a program that holds it must open it again."""
-    epoch = await runtime.store.claim(session_id)
-    state = fold(session_id, await runtime.store.read(session_id, limit=1_000_000))
-    journal = Journal(runtime.store, runtime.clock, state, epoch)
-    journal.context = EventContext(turn_id=state.turn.id if state.turn else "")
-    await journal.record(AskAnswered(ask_id=ask_id, verdict=verdict, by=who(), reason=reason))
+    """Record the answer; whoever drives the session goes on with it."""
+    session = await runtime.open(session_id, drive=False)
+    answer = session.approve if verdict == "approved" else session.deny
+    await answer(ask_id, by=who(), reason=reason)

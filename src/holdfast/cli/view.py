@@ -82,9 +82,9 @@ class TextView:
                 self._streamed[item.message_id] = self._streamed.get(item.message_id, "") + item.text
                 self._say(item.text)
             case ToolProgress():
-                self.note(f"  {item.name}: {one_line(item.message)}")
+                self.note(f"  {clean(item.name)}: {one_line(item.message)}")
             case ToolOutput():
-                self.note(f"  {item.name} | {clean(item.text).rstrip()}")
+                self.note(f"  {clean(item.name)} | {clean(item.text).rstrip()}")
             case Lagged():
                 self.note(f"  (too slow to show everything: {item.missed} items were passed over)")
 
@@ -105,7 +105,7 @@ class TextView:
     def note(self, text: str, **style: Any) -> None:
         """A line of activity."""
         self._finish_line()
-        click.secho(text, file=self._notes, err=False, **(style or {"dim": True}))
+        click.secho(text, file=self._notes, **(style or {"dim": True}))
 
     def _say(self, text: str) -> None:
         if self._open not in ("", "text"):
@@ -154,7 +154,8 @@ class TextView:
         self._open = ""
 
     def _asked(self, fact: facts.AskOpened) -> None:
-        self.note(f"? {clean(fact.tool)} {one_line(fact.arguments)}: {one_line(fact.reason)}", fg="yellow")
+        whole = clean(fact.arguments)  # nobody should agree to what they have not seen
+        self.note(f"? {clean(fact.tool)} {whole}: {one_line(fact.reason, 200)}", fg="yellow")
 
     def _decided(self, fact: facts.HookDecided) -> None:
         self.note(f"! {fact.hook} decided {fact.decision}: {one_line(fact.reason, 160)}", fg="yellow")

@@ -14,9 +14,10 @@ import click
 
 from holdfast import Event, Lagged, Session, Turn, TurnResult
 from holdfast.cli.view import View
+from holdfast.errors import SessionHeld
 
 EXIT_CODES = {"completed": 0, "failed": 1, "cancelled": 1, "waiting": 3}
-"""Of a command that ran a turn."""
+"""Of a command that ran a turn, by how the turn came to rest."""
 KILLED = 130
 """Exit code of a process that Ctrl-C ended."""
 
@@ -35,9 +36,18 @@ class Watcher:
         return await self.rest(await self.session.send(content, key=key))
 
     async def rest_of_it(self) -> TurnResult | None:
-        """Bring to rest what the session owed when it was opened; None when it owed nothing."""
+        """Bring to rest what the session owed when it was opened; None when it owed nothing.
+
+        Raises `SessionHeld` when another process is at work on it.
+        """
         if (turn := self.session.turn) is None:
             return None
+        try:
+            await self.session.resume()
+        except SessionHeld as held:
+            raise SessionHeld(
+                f"another process is at work on {self.session.id}; to see what it does: holdfast events -f"
+            ) from held
         self.view.note("going on with the turn that had not ended")
         self._seen = self._opened_at
         return await self.rest(turn)
@@ -72,9 +82,7 @@ class Watcher:
             async with asyncio.timeout(None) as showing:
 
                 def rested(_: object) -> None:
-                    if not resting.cancelled() and (
-                        resting.exception() or resting.result().status == "waiting"
-                    ):
+                    if not resting.cancelled() and (resting.exception() or resting.result().stop is None):
                         showing.reschedule(loop.time())
 
                 resting.add_done_callback(rested)

@@ -8,7 +8,7 @@ from typing import Literal
 
 import msgspec
 
-from holdfast.errors import InputRejected, UnknownAsk
+from holdfast.errors import InputRejected, Superseded, UnknownAsk
 from holdfast.events import AskAnswered, EventContext, InputMessage, TurnStarted
 from holdfast.ids import new_id
 from holdfast.journal import Journal
@@ -73,9 +73,19 @@ _messages = msgspec.json.Decoder(Message)
 async def accept(journal: Journal, manifest: Manifest, message: Message, *, key: str = "") -> str:
     """Make the input durable and return the id of its turn; the same key again returns the same turn.
 
-    When nothing else is under way the turn begins in the same append. Raises `InputRejected`, `StoreError`.
+    When nothing else is under way the turn begins in the same append. Raises `InputRejected`, `StoreError`
+    (`SessionHeld` while another process is at work on the session).
     """
     check_text(key=key)
+    await journal.own()
+    try:
+        return await _accept(journal, manifest, message, key)
+    except Superseded:  # somebody else has written since this session last rested here
+        await journal.own()
+        return await _accept(journal, manifest, message, key)
+
+
+async def _accept(journal: Journal, manifest: Manifest, message: Message, key: str) -> str:
     if key and (known := journal.state.keys.get(key)):
         await journal.flush()
         return known
@@ -111,6 +121,8 @@ def resume(journal: Journal) -> None:
 async def answer(journal: Journal, ask_id: str, verdict: Verdict, *, by: str, reason: str = "") -> None:
     """Record somebody's answer to an ask. Raises `UnknownAsk` when it is not open."""
     check_text(by=by, reason=reason)
+    await journal.own()
+    resume(journal)
     asks = journal.state.asks
     if ask_id not in asks:
         known = ", ".join(asks) or "none"

@@ -6,6 +6,9 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+# The suites that ship in the package fail as readably as tests do.
+pytest.register_assert_rewrite("holdfast.testing")
+
 ROOT = Path(__file__).resolve().parent.parent
 
 # The machines that run these tests are shared; a deadline would only measure the neighbours.

@@ -7,6 +7,7 @@ OpenAIChat(base_url="http://localhost:11434/v1", api_key="")        # a local se
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal
@@ -49,6 +50,10 @@ _DIALECTS = {
 }
 
 
+DEFAULT_URL = "https://api.openai.com/v1"
+"""Where requests go when neither the program nor `$OPENAI_BASE_URL` says otherwise."""
+
+
 class OpenAIChat:
     """A driver for one server that speaks Chat Completions. One serves any number of turns at once.
 
@@ -68,7 +73,7 @@ class OpenAIChat:
     def __init__(
         self,
         *,
-        base_url: str = "https://api.openai.com/v1",
+        base_url: str | None = None,
         api_key: KeySource = None,
         vendor: str = "openai-chat",
         connect_timeout: float = 10.0,
@@ -77,6 +82,8 @@ class OpenAIChat:
         dialect: Dialect | None = None,
         http: httpx2.AsyncClient | None = None,
     ) -> None:
+        if base_url is None:
+            base_url = os.environ.get("OPENAI_BASE_URL") or DEFAULT_URL
         self._url = endpoint(base_url, "/chat/completions")
         self._credential = Credential(api_key, "OPENAI_API_KEY")
         self._vendor = vendor

@@ -1,0 +1,136 @@
+"""What holds of every log, whatever happened to those who wrote it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+
+from msgspec import structs
+
+from holdfast.events import (
+    TURN_ENDS,
+    AskAnswered,
+    AskExpired,
+    AskOpened,
+    Event,
+    InputMessage,
+    OutputMessageCompleted,
+    ToolCompleted,
+    ToolStarted,
+    TurnStarted,
+)
+from holdfast.messages import Message, ToolCall, ToolResult
+from holdfast.state import State, fold
+from holdfast.turn.repair import repair
+
+NO_TURN = "a turn without an id"
+
+
+def problems_in(events: Sequence[Event], *, at_rest: bool = True) -> list[str]:
+    """Everything that is wrong with one session's log, in words; nothing when all is well.
+
+    Its events are numbered 1..n. Every accepted input has one turn with one end, or waits for an answer. Every call
+    has one outcome, in an order that makes sense. Every ask is closed at most once. The transcript is valid for a
+    provider as it is. With `at_rest=False` turns and calls may be under way.
+    """
+    if not events:
+        return []
+    state = fold(events[0].session_id, events)
+    found = [
+        *_gaps(events),
+        *_turns(events, state, at_rest),
+        *_calls(events, at_rest=at_rest and _rests(state)),
+    ]
+    found += _asks(events)
+    if state.turn is None and not is_valid(state.messages):
+        found.append("the transcript is not valid: repair changes it")
+    return found
+
+
+def is_valid(messages: Sequence[Message]) -> bool:
+    """Whether a transcript needs no repair. The ids that a provider gave, or did not, do not count."""
+    return _without_their_ids(messages) == _without_their_ids(repair(messages))
+
+
+def _without_their_ids(messages: Iterable[Message]) -> list[Message]:
+    return [
+        structs.replace(
+            message,
+            content=tuple(
+                structs.replace(part, provider_id="") if isinstance(part, ToolCall | ToolResult) else part
+                for part in message.content
+            ),
+        )
+        for message in messages
+    ]
+
+
+def _rests(state: State) -> bool:
+    """Whether nothing waits for an answer, so that nothing may be open."""
+    return not state.asks
+
+
+def _gaps(events: Sequence[Event]) -> Iterator[str]:
+    for expected, event in enumerate(events, 1):
+        if event.sequence != expected:
+            yield f"event {event.sequence} stands where event {expected} belongs"
+            return
+
+
+def _turns(events: Sequence[Event], state: State, at_rest: bool) -> Iterator[str]:
+    accepted = Counter(event.data.turn_id for event in events if isinstance(event.data, InputMessage))
+    started = Counter(event.context.turn_id for event in events if isinstance(event.data, TurnStarted))
+    ended = Counter(event.context.turn_id for event in events if event.type in TURN_ENDS)
+    keys = Counter(
+        event.data.key for event in events if isinstance(event.data, InputMessage) and event.data.key
+    )
+    yield from (f"the input with key {key!r} was accepted {n} times" for key, n in keys.items() if n > 1)
+    yield from (f"{turn_id} started {n} times" for turn_id, n in started.items() if n > 1)
+    yield from (f"{turn_id or NO_TURN} ended {n} times" for turn_id, n in ended.items() if n > 1)
+    yield from (
+        f"{turn_id or NO_TURN} ended, and was never accepted" for turn_id in ended if not accepted[turn_id]
+    )
+    if at_rest and _rests(state):
+        yield from (f"{turn_id} was accepted and did not end" for turn_id in accepted if not ended[turn_id])
+
+
+def _calls(events: Sequence[Event], *, at_rest: bool) -> Iterator[str]:
+    asked: set[str] = set()
+    claims: dict[str, ToolStarted] = {}
+    outcomes: Counter[str] = Counter()
+    for event in events:
+        match event.data:
+            case OutputMessageCompleted(message=message):
+                yield from (f"{call.id} was asked for twice" for call in message.calls if call.id in asked)
+                asked.update(call.id for call in message.calls)
+            case ToolStarted(call_id=call_id) as claim:
+                yield from _claim(claim, claims.get(call_id), known=call_id in asked)
+                claims[call_id] = claim
+                if outcomes[call_id]:
+                    yield f"{call_id} was claimed again after its outcome"
+            case ToolCompleted(result=result):
+                outcomes[result.call_id] += 1
+                if result.call_id not in asked:
+                    yield f"{result.call_id} has an outcome, and nobody asked for it"
+    yield from (f"{call_id} has {n} outcomes" for call_id, n in outcomes.items() if n > 1)
+    if at_rest:
+        yield from (f"{call_id} has no outcome" for call_id in sorted(asked) if not outcomes[call_id])
+
+
+def _claim(claim: ToolStarted, before: ToolStarted | None, *, known: bool) -> Iterator[str]:
+    if not known:
+        yield f"{claim.call_id} was claimed, and nobody asked for it"
+    if before is not None and claim.arguments_digest != before.arguments_digest:
+        yield f"{claim.call_id} was claimed with other arguments than before"
+    expected = 1 if before is None else before.attempt + before.dispatched
+    if claim.attempt != expected:
+        yield f"{claim.call_id} was claimed as attempt {claim.attempt} where attempt {expected} was next"
+
+
+def _asks(events: Sequence[Event]) -> Iterator[str]:
+    opened = {event.data.ask_id for event in events if isinstance(event.data, AskOpened)}
+    closed = Counter(
+        event.data.ask_id for event in events if isinstance(event.data, AskAnswered | AskExpired)
+    )
+    yield from (f"{ask_id} was closed {n} times" for ask_id, n in closed.items() if n > 1)
+    yield from (f"{ask_id} was closed, and never opened" for ask_id in closed if ask_id not in opened)

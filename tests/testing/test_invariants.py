@@ -1,0 +1,173 @@
+"""Every rule about logs finds the log that breaks it, and nothing in a sound one."""
+
+from collections.abc import Callable
+
+import pytest
+from msgspec import structs
+
+from holdfast import Agent, Event, Runtime, tool
+from holdfast.drivers.sim import Sim, calls
+from holdfast.events import Fact, OutputMessageCompleted, ToolStarted
+from holdfast.testing import ScriptedApprover, VirtualClock, approve, problems_in
+
+Log = list[Event]
+
+
+@tool(effect="idempotent")
+async def book(seat: int) -> str:
+    """Book."""
+    return f"booked {seat}"
+
+
+@tool(ask=True)
+async def tell() -> str:
+    """Tell."""
+    return "told"
+
+
+MODEL = Sim.storyboard(calls(("book", {"seat": 1}), ("tell", {})), "Done.")
+
+
+@pytest.fixture
+async def log() -> Log:
+    """One turn with two calls, one of them asked about."""
+    async with Runtime(clock=VirtualClock()) as runtime:
+        session = await runtime.session(Agent(model=MODEL, tools=[book, tell]))
+        assert (await session.run("Do it.", key="one")).status == "waiting"
+        assert problems_in(await session.events()) == []  # it waits for somebody, visibly
+        turn = session.turn
+        assert turn is not None
+        await ScriptedApprover(approve()).answer(session)
+        await turn
+        return await session.events()
+
+
+def places(log: Log, kind: str) -> list[int]:
+    """Where events of this type stand."""
+    return [place for place, event in enumerate(log) if event.type == kind]
+
+
+def renumbered(log: Log) -> Log:
+    """The same events, numbered from 1."""
+    return [structs.replace(event, sequence=number) for number, event in enumerate(log, 1)]
+
+
+def without(kind: str) -> Callable[[Log], Log]:
+    """Leave out the first event of this type."""
+    return lambda log: renumbered([event for event in log if event is not log[places(log, kind)[0]]])
+
+
+def twice(kind: str) -> Callable[[Log], Log]:
+    """Have the last event of this type twice in a row."""
+
+    def change(log: Log) -> Log:
+        place = places(log, kind)[-1]
+        return renumbered([*log[: place + 1], *log[place:]])
+
+    return change
+
+
+def earlier(kind: str) -> Callable[[Log], Log]:
+    """Have the first event of this type as the second of all."""
+
+    def change(log: Log) -> Log:
+        moved = log[places(log, kind)[0]]
+        return renumbered([log[0], moved, *[event for event in log[1:] if event is not moved]])
+
+    return change
+
+
+def changed(kind: type[Fact], **fields: object) -> Callable[[Log], Log]:
+    """Change the last fact of this kind."""
+
+    def change(log: Log) -> Log:
+        place = places(log, kind.kind)[-1]
+        fact = structs.replace(log[place].data, **fields)
+        return [*log[:place], structs.replace(log[place], data=fact), *log[place + 1 :]]
+
+    return change
+
+
+def gap(log: Log) -> Log:
+    return [*log[:3], *log[4:]]
+
+
+def claimed_again(log: Log) -> Log:
+    claim = log[places(log, "tool.started")[-1]]
+    assert isinstance(claim.data, ToolStarted)
+    again = structs.replace(claim, data=structs.replace(claim.data, attempt=claim.data.attempt + 1))
+    return renumbered([*log, again])
+
+
+def claimed_for_other_arguments(log: Log) -> Log:
+    place = places(log, "tool.started")[-1]
+    claim = log[place].data
+    assert isinstance(claim, ToolStarted)
+    other = structs.replace(claim, attempt=claim.attempt + 1, arguments_digest="sha256:other")
+    return renumbered([*log[: place + 1], structs.replace(log[place], data=other), *log[place + 1 :]])
+
+
+def answered_in_two_messages(log: Log) -> Log:
+    """A reply whose calls stand in the log a second time, under the ids they had."""
+    place = places(log, "output.message.completed")[0]
+    return renumbered([*log[: place + 1], log[place], *log[place + 1 :]])
+
+
+def with_an_empty_reply(log: Log) -> Log:
+    place = places(log, "output.message.completed")[-1]
+    reply = log[place].data
+    assert isinstance(reply, OutputMessageCompleted)
+    empty = structs.replace(reply, message=structs.replace(reply.message, content=()))
+    return [*log[:place], structs.replace(log[place], data=empty), *log[place + 1 :]]
+
+
+BREAKS: dict[str, tuple[Callable[[Log], Log], str]] = {
+    "a gap": (gap, "event 5 stands where event 4 belongs"),
+    "an input accepted twice": (twice("input.message"), "key 'one' was accepted 2 times"),
+    "an end lost": (without("turn.completed"), "was accepted and did not end"),
+    "two ends": (twice("turn.completed"), "ended 2 times"),
+    "two beginnings": (twice("turn.started"), "started 2 times"),
+    "an end of nothing": (without("input.message"), "ended, and was never accepted"),
+    "an outcome lost": (without("tool.completed"), "has no outcome"),
+    "two outcomes": (twice("tool.completed"), "has 2 outcomes"),
+    "an outcome before its call": (earlier("tool.completed"), "has an outcome, and nobody asked for it"),
+    "a claim before its call": (earlier("tool.started"), "was claimed, and nobody asked for it"),
+    "a claim that skips an attempt": (changed(ToolStarted, attempt=3), "attempt 3 where attempt 1 was next"),
+    "a claim after the outcome": (claimed_again, "was claimed again after its outcome"),
+    "a claim of something else": (claimed_for_other_arguments, "with other arguments than before"),
+    "calls asked for twice": (answered_in_two_messages, "was asked for twice"),
+    "an ask closed twice": (twice("ask.answered"), "was closed 2 times"),
+    "an answer to nothing": (without("ask.opened"), "was closed, and never opened"),
+    "an empty reply": (with_an_empty_reply, "the transcript is not valid"),
+}
+
+
+async def test_a_sound_log_has_no_problem(log: Log) -> None:
+    assert len(log) > 8
+    assert problems_in(log) == []
+
+
+async def test_no_log_has_no_problem() -> None:
+    assert problems_in([]) == []
+
+
+@pytest.mark.parametrize("what", BREAKS)
+async def test_a_broken_log_is_found(what: str, log: Log) -> None:
+    change, complaint = BREAKS[what]
+    found = problems_in(change(log))
+    assert any(complaint in problem for problem in found), found
+
+
+async def test_a_turn_under_way_is_a_problem_only_at_rest(log: Log) -> None:
+    under_way = log[: places(log, "ask.opened")[0]]
+    assert problems_in(under_way, at_rest=False) == []
+    assert any("has no outcome" in problem for problem in problems_in(under_way))
+    assert any("did not end" in problem for problem in problems_in(under_way))
+
+
+async def test_a_call_may_be_claimed_again_after_a_cut_off(log: Log) -> None:
+    place = places(log, "tool.started")[0]
+    claim = log[place].data
+    assert isinstance(claim, ToolStarted)
+    again = structs.replace(log[place], data=structs.replace(claim, attempt=2))
+    assert problems_in(renumbered([*log[: place + 1], again, *log[place + 1 :]])) == []

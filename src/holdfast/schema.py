@@ -61,7 +61,7 @@ class Parameters:
         try:
             value = self._decode(text)
             _check_depth(text)
-            if text.count(":") > 1:
+            if text.count(":") > _keys(value):
                 _strict.decode(text)
         except Exception as error:  # the checks of a parameter's own type may raise anything
             raise InvalidArguments(self._explain(text, error)) from error
@@ -92,6 +92,13 @@ def _read_object(text: str) -> dict[str, Any]:
 _LONE_SURROGATE = re.compile(
     r"[\ud800-\udfff]|\\u[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])|(?<!\\u[dD][89abAB][0-9a-fA-F]{2})\\u[dD][c-fC-F]"
 )
+
+
+def _keys(value: Any) -> int:
+    """How many different keys the object has. Text with no more colons than these repeats none of them."""
+    if isinstance(value, dict):
+        return len(value)
+    return sum([getattr(value, name) is not msgspec.UNSET for name in value.__struct_fields__])
 
 
 def _check_depth(text: str) -> None:

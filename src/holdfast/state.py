@@ -72,6 +72,11 @@ class TurnState(Struct, kw_only=True, omit_defaults=True):
     in_doubt: list[ToolResult] = field(default_factory=list)
 
     @property
+    def acting(self) -> bool:
+        """Whether any call has no outcome yet."""
+        return any(call.result is None for call in self.calls.values())
+
+    @property
     def owed(self) -> list[CallState]:
         """Calls without an outcome."""
         return [call for call in self.calls.values() if call.result is None]
@@ -228,7 +233,7 @@ def _settled(state: State, event: Event, fact: facts.ToolCompleted) -> None:
     call.result = fact.result
     if fact.result.status == "in_doubt":
         state.turn.in_doubt.append(fact.result)
-    if not state.turn.owed:
+    if not state.turn.acting:
         results = [settled.result for settled in state.turn.calls.values() if settled.result]
         state.messages.extend([tool_message(result) for result in results])
         state.turn.stop = None

@@ -68,6 +68,8 @@ def crashtest(
     left_out += _sample(pairs, limit - 1 - len(singles), seed)
     for kills in pairs:
         judge.see(Scene(play, kills))
+    if ledger is not None:
+        ledger.admit(None)
     return CrashReport(
         boundaries=undisturbed.crossed,
         scenarios=1 + len(singles) + len(pairs),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 
 from msgspec import Struct
@@ -74,4 +74,5 @@ def doing(doer: Doer) -> Iterator[None]:
     try:
         yield
     finally:
-        _doing.reset(token)
+        with suppress(ValueError):  # a dead process is let go in another context
+            _doing.reset(token)

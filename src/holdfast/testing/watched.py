@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import copy
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -51,7 +52,7 @@ class Watch:
 
     def agent(self, agent: Agent) -> Agent:
         """The same agent, watched."""
-        watched = Agent(name=agent.name)
+        watched = copy(agent)
         watched.layers = tuple(self._layer(layer) for layer in agent.layers)
         return watched
 

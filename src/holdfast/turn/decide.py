@@ -114,6 +114,10 @@ def how(call: CallState, state: State, now: datetime) -> How | None:
     return "reconcile" if call.effect == "reconcile" else "doubt"
 
 
+def _some_ready(state: State, turn: TurnState, now: datetime) -> bool:
+    return any(call.result is None and how(call, state, now) is not None for call in turn.calls.values())
+
+
 def _ready(state: State, turn: TurnState, now: datetime) -> tuple[Owed, ...]:
     needs = [(call.call.id, how(call, state, now)) for call in turn.owed]
     return tuple(Owed(call_id, need) for call_id, need in needs if need is not None)
@@ -150,21 +154,19 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         "calls are owed, but the iteration limit leaves no reply to read their results",
-        lambda state, turn, limits, now: (
-            bool(turn.calls) and bool(turn.owed) and turn.iteration >= limits.max_iterations
-        ),
+        lambda state, turn, limits, now: turn.acting and turn.iteration >= limits.max_iterations,
         Stop,
         _stop("max_iterations"),
     ),
     Rule(
         "calls are owed and some can go on",
-        lambda state, turn, limits, now: bool(turn.calls) and bool(_ready(state, turn, now)),
+        lambda state, turn, limits, now: turn.acting and _some_ready(state, turn, now),
         Act,
         lambda state, turn, now: Act(_ready(state, turn, now)),
     ),
     Rule(
         "every call that is owed waits for an answer",
-        lambda state, turn, limits, now: bool(turn.calls) and bool(turn.owed),
+        lambda state, turn, limits, now: turn.acting,
         Wait,
         lambda state, turn, now: Wait(tuple(call.ask_id for call in turn.owed), _until(state, turn)),
     ),

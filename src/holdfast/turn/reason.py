@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 
-from holdfast.driver import DeltaKind, Emit
+from holdfast.driver import DeltaKind
 from holdfast.events import ArgumentsDelta, OutputMessageCompleted, TextDelta, ThinkingDelta
 from holdfast.ids import new_id
 from holdfast.journal import Journal
@@ -63,12 +63,11 @@ class _Watch:
         self._now = asyncio.get_running_loop().time
         self._started = self._now()
         self.first_token_ms: int | None = None
-        self.emit: Emit = self._emit
 
     def elapsed_ms(self) -> int:
         return round((self._now() - self._started) * 1000)
 
-    def _emit(self, kind: DeltaKind, piece: str, index: int) -> None:
+    def emit(self, kind: DeltaKind, piece: str, index: int) -> None:
         if self.first_token_ms is None:
             self.first_token_ms = self.elapsed_ms()
         journal = self._journal

@@ -26,7 +26,7 @@ from holdfast import (
 )
 from holdfast.config import Config, Limits
 from holdfast.driver import Emit
-from holdfast.drivers.sim import Sim, call, calls, say
+from holdfast.drivers.sim import Sim, call, calls, fail, say
 from holdfast.errors import (
     ConfigError,
     MissingService,
@@ -183,6 +183,18 @@ def test_leaving_waits_for_what_runs() -> None:
         return (await turn).text, asyncio.get_running_loop().time()
 
     assert run_virtual(main()) == ("done", 20.0)
+
+
+def test_leaving_waits_for_a_model_that_must_be_asked_again() -> None:
+    async def main() -> tuple[str, float]:
+        answers = iter([fail("overloaded", retry_after=10.0), say("done")])
+        async with Runtime(clock=VirtualClock()) as runtime:
+            turn = await (await runtime.session(Agent(model=Sim.rule(lambda request: next(answers))))).send(
+                "go"
+            )
+        return (await turn).text, asyncio.get_running_loop().time()
+
+    assert run_virtual(main()) == ("done", 10.0)
 
 
 def test_leaving_waits_no_longer_than_it_was_told() -> None:

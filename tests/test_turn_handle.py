@@ -255,13 +255,14 @@ async def test_iterating_a_turn_that_waits_shows_the_ask_and_goes_on_after_the_a
         ]
 
 
-async def test_closing_the_runtime_ends_every_wait_with_a_reason(store: Store) -> None:
+@pytest.mark.parametrize("limits", [None, Limits(turn_timeout=86_400)], ids=["for ever", "with a deadline"])
+async def test_closing_the_runtime_ends_every_wait_with_a_reason(limits: Limits | None, store: Store) -> None:
     @tool(ask=True)
     async def pay() -> str:
         """Pay."""
         return "paid"
 
-    agent = agent_of(call("pay"), say("done"), tools=[pay], limits=Limits(turn_timeout=86_400))
+    agent = agent_of(call("pay"), say("done"), tools=[pay], limits=limits)
     async with opened(store, agent) as session:
         turn, behind = await session.send("go"), await session.send("more")
         await turn
@@ -274,10 +275,13 @@ async def test_closing_the_runtime_ends_every_wait_with_a_reason(store: Store) -
     for reader in readers:
         with pytest.raises(RuntimeClosed):
             await reader
+    for handle in (turn, behind):
+        with pytest.raises(RuntimeClosed):
+            await handle
+        with pytest.raises(RuntimeClosed):
+            await handle.cancel()
     with pytest.raises(RuntimeClosed):
-        await turn
-    with pytest.raises(RuntimeClosed):
-        await behind
+        await session.files.write("/a.txt", b"too late")
 
 
 # --- cancel --------------------------------------------------------------------------------------------------------
@@ -424,6 +428,20 @@ async def test_a_queued_turn_can_be_cancelled_before_it_begins(store: Store) -> 
         assert fold(session.id, events) == session.state
 
 
+async def test_one_who_waits_for_a_queued_turn_learns_that_it_was_cancelled() -> None:
+    async with opened(None, agent_of(say("one", delay=10))) as session:
+        _, behind = await session.send("a"), await session.send("b")
+
+        async def wait() -> TurnResult:
+            return await behind
+
+        waiter = asyncio.create_task(wait())
+        await asyncio.sleep(1)
+        result = await behind.cancel()
+        assert await waiter == result
+        assert asyncio.get_running_loop().time() < 5, "without waiting for the turn before it"
+
+
 async def test_cancelling_a_turn_lets_the_next_one_begin(store: Store) -> None:
     async with opened(store, agent_of(call("sleep"), say("second"), tools=[sleep])) as session:
         turn, behind = await session.send("go"), await session.send("more")
@@ -472,23 +490,26 @@ async def test_those_who_wait_and_those_who_watch_learn_of_a_cancellation(store:
         assert (await watcher)[-1].type == "turn.cancelled"
 
 
-async def test_cancelling_the_next_turn_while_hooks_of_the_last_one_run() -> None:
+@pytest.mark.parametrize("cancelled", [False, True], ids=["it ended", "it was cancelled"])
+async def test_cancelling_the_next_turn_while_hooks_of_the_last_one_run(cancelled: bool) -> None:
     async def slow(event: HookEvent) -> None:
         await asyncio.sleep(20)
 
     agent = agent_of(
-        say("one"),
+        say("one", delay=1),
         call("sleep"),
         tools=[sleep],
         hooks=(Hook(id="slow", point="after_turn", run=slow, timeout=30),),
     )
     async with opened(None, agent) as session:
         one = await session.send("a")
+        ending = asyncio.create_task(one.cancel()) if cancelled else None
         await asyncio.sleep(5)
         two = await session.send("b")
         async with asyncio.timeout(100):
             assert (await two.cancel("no")).status == "cancelled"
-            assert (await one).text == "one"
+            assert (await one).status == ("cancelled" if cancelled else "completed")
+        assert ending is None or (await ending).status == "cancelled"
         assert_sound(await session.events())
 
 

@@ -80,8 +80,7 @@ async def test_events_are_numbered_stamped_and_named(store: Store) -> None:
     journal = new_journal(store)
     before = SystemClock().now()
     await journal.record(titled("one"))
-    journal.context = TURN
-    await journal.record(titled("two"), titled("three"))
+    await journal.record(titled("two"), titled("three"), context=TURN)
     other = EventContext(turn_id="turn_z")
     await journal.record(titled("four"), context=other)
     events = await store.read(SESSION)

@@ -56,8 +56,7 @@ class Journal:
         self.writer = writer
         self.state = state
         self.epoch = epoch
-        self.context = _NO_TURN
-        """Stamped on every event: the turn under way."""
+        self._context = _NO_TURN
         self.scope = Scope()
         """What the session lends to its tools."""
         self.broken: BaseException | None = None
@@ -77,6 +76,16 @@ class Journal:
         """The turn under way; asking without one is an error of the caller."""
         assert self.state.turn is not None, f"session {self.state.session_id} has no turn under way"
         return self.state.turn
+
+    @property
+    def context(self) -> EventContext:
+        """What events are stamped with: the turn under way, as the state tells it."""
+        turn = self.state.turn
+        if turn is None:
+            return _NO_TURN
+        if self._context.turn_id != turn.id:
+            self._context = EventContext(turn_id=turn.id, input_message_id=turn.inputs[0])
+        return self._context
 
     def derived(self, kind: Callable[[], T]) -> T:
         """The one `kind()` of this journal: something computed from the state and kept to save work."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from holdfast.events import (
-    EventContext,
     Failure,
     ToolCompleted,
     TurnCancelled,
@@ -26,7 +25,7 @@ async def finish(stop: TurnStop, journal: Journal, manifest: Manifest, reason: s
     for call in turn.owed:
         journal.stage(ToolCompleted(result=_settled(call, stop), attempt=call.attempt))
     journal.stage(_terminal(stop, turn, reason))
-    outcome, last, context = journal.state.outcome, journal.state.messages[-1], journal.context
+    outcome, last = journal.state.outcome, journal.state.messages[-1]
     assert outcome is not None
     await journal.flush()
     if has_gates(manifest, "after_turn"):
@@ -35,8 +34,6 @@ async def finish(stop: TurnStop, journal: Journal, manifest: Manifest, reason: s
         )
         await ask_hooks(event, journal, manifest)
         await journal.flush()
-    if journal.context is context:  # else the next turn has begun meanwhile
-        journal.context = EventContext()
     return outcome
 
 

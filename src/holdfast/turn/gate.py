@@ -13,7 +13,7 @@ from typing import TypeVar
 import msgspec
 from msgspec import structs
 
-from holdfast.events import Fact, HookDecided, ToolCompleted
+from holdfast.events import EventContext, Fact, HookDecided, ToolCompleted
 from holdfast.hook import AskFor, Decision, Defer, Deny, HookEvent, Interrupt, Modify, Point
 from holdfast.journal import Journal
 from holdfast.manifest import Manifest
@@ -180,7 +180,8 @@ async def ask_hooks(event: HookEvent, journal: Journal, manifest: Manifest) -> l
             passed = HookDecided(
                 hook=hook.id, point=event.point, decision="pass", reason=f"it failed: {failure}"
             )
-            journal.stage(passed)
+            ended = None if journal.state.turn is not None else EventContext(turn_id=event.turn_id)
+            journal.stage(passed, context=ended)
         if decision is not None:
             decided.append((hook.id, decision))
             if isinstance(decision, Deny | Interrupt):

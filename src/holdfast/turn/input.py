@@ -101,28 +101,19 @@ async def _accept(journal: Journal, manifest: Manifest, message: Message, key: s
 
 def begin(inputs: tuple[Queued, ...], journal: Journal, manifest: Manifest) -> None:
     """Stage the start of the turn; everything recorded from here on belongs to it."""
-    journal.context = EventContext(turn_id=inputs[0].turn_id, input_message_id=inputs[0].message.id)
-    journal.stage(
-        TurnStarted(
-            inputs=tuple(entry.message.id for entry in inputs),
-            manifest=manifest.digest,
-            deadline=_deadline(journal.now(), manifest),
-        )
+    context = EventContext(turn_id=inputs[0].turn_id, input_message_id=inputs[0].message.id)
+    started = TurnStarted(
+        inputs=tuple(entry.message.id for entry in inputs),
+        manifest=manifest.digest,
+        deadline=_deadline(journal.now(), manifest),
     )
-
-
-def resume(journal: Journal) -> None:
-    """Stamp what comes next with the turn under way."""
-    turn = journal.state.turn
-    if turn is not None:
-        journal.context = EventContext(turn_id=turn.id, input_message_id=turn.inputs[0])
+    journal.stage(started, context=context)
 
 
 async def answer(journal: Journal, ask_id: str, verdict: Verdict, *, by: str, reason: str = "") -> None:
     """Record somebody's answer to an ask. Raises `UnknownAsk` when it is not open."""
     check_text(by=by, reason=reason)
     await journal.own()
-    resume(journal)
     asks = journal.state.asks
     if ask_id not in asks:
         known = ", ".join(asks) or "none"

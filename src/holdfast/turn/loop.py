@@ -16,7 +16,7 @@ from holdfast.state import Outcome
 from holdfast.turn.act import act
 from holdfast.turn.decide import Act, Begin, Reason, Stop, Wait, decide
 from holdfast.turn.finish import finish
-from holdfast.turn.input import begin, resume
+from holdfast.turn.input import begin
 from holdfast.turn.reason import reason
 
 
@@ -37,7 +37,6 @@ async def run_turn(
 
     `interrupted` is asked between steps whether this task was cancelled: a tool may have kept that to itself.
     """
-    resume(journal)
     while True:
         if interrupted():
             raise asyncio.CancelledError

@@ -69,6 +69,8 @@ class InputMessage(Fact, frozen=True, kw_only=True, omit_defaults=True, gc=False
     turn_id: str
     key: str = ""
     """The caller's idempotency key."""
+    steer: bool = False
+    """It joins the turn under way, before the next model call."""
 
 
 class TurnStarted(Fact, frozen=True, kw_only=True, omit_defaults=True, gc=False):
@@ -79,6 +81,21 @@ class TurnStarted(Fact, frozen=True, kw_only=True, omit_defaults=True, gc=False)
     """Ids of the input messages it answers."""
     manifest: str
     deadline: datetime | None = None
+
+
+class TurnSteered(Fact, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+    """Inputs that came during the turn entered its transcript here."""
+
+    kind: ClassVar[str] = "turn.steered"
+    inputs: tuple[str, ...]
+
+
+class TurnRecovered(Fact, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+    """A writer went on with a turn that was cut off: the `attempt`-th in a row without progress. 0: a person did."""
+
+    kind: ClassVar[str] = "turn.recovered"
+    attempt: int = 0
+    by: str = ""
 
 
 class TurnCompleted(Fact, frozen=True, kw_only=True, omit_defaults=True, gc=False):
@@ -231,28 +248,7 @@ class UnknownFact(Fact, frozen=True, kw_only=True, omit_defaults=True):
     data: Any
 
 
-KINDS: dict[str, type[Fact]] = {
-    fact.kind: fact
-    for fact in (
-        SessionCreated,
-        SessionUpdated,
-        InputMessage,
-        TurnStarted,
-        TurnCompleted,
-        TurnFailed,
-        TurnCancelled,
-        OutputMessageCompleted,
-        ReasonFailed,
-        ToolStarted,
-        ToolCompleted,
-        AskOpened,
-        AskAnswered,
-        AskExpired,
-        HookDecided,
-        FileWritten,
-        FileDeleted,
-    )
-}
+KINDS: dict[str, type[Fact]] = {fact.kind: fact for fact in Fact.__subclasses__() if fact.kind}
 """Every kind of fact, by its event type."""
 
 

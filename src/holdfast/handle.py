@@ -54,6 +54,12 @@ def ended(outcome: Outcome) -> TurnResult:
     )
 
 
+PARKED = (
+    "This turn was cut off {} times in a row without getting any further, so it waits for a person. Find out what ends "
+    "the process, then go on with session.resume(by=...), or stop it with turn.cancel()."
+)
+
+
 def resting(state: State, turn_id: str) -> TurnResult:
     """Where a turn stands that has not ended: waiting for answers, or in the queue behind one that does."""
     asks, turn = tuple(state.asks.values()), state.turn
@@ -63,7 +69,8 @@ def resting(state: State, turn_id: str) -> TurnResult:
         )
     return TurnResult(
         turn_id=turn_id,
-        status="waiting" if asks else "running",
+        status="waiting" if asks or turn.parked else "running",
+        error=Failure(code="parked", message=PARKED.format(turn.recoveries)) if turn.parked else None,
         stop=None,
         text="",
         usage=turn.usage,

@@ -17,7 +17,7 @@ from datetime import datetime
 from typing import Any, TypeVar, cast
 
 from holdfast.errors import Superseded, UsageError
-from holdfast.events import Event, EventContext, Fact, Signal
+from holdfast.events import Event, EventContext, Fact, Signal, TurnRecovered
 from holdfast.follow import Follower
 from holdfast.ids import new_id
 from holdfast.services import Scope
@@ -117,6 +117,18 @@ class Journal:
             self._staged.clear()
             self._write = None
             self.epoch, self.broken = epoch, None
+            self._note_recovery()
+
+    def _note_recovery(self) -> None:
+        """Taking over a turn that could go on by itself means that its writer was cut off."""
+        turn = self.state.turn
+        if (
+            turn is not None
+            and not turn.parked
+            and self.writer.lease
+            and self.state.due(self.now()) is not None
+        ):
+            self.stage(TurnRecovered(attempt=turn.recoveries + 1))
 
     def _terms(self) -> Terms:
         due = self.state.due(self.now())

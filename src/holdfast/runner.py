@@ -227,7 +227,8 @@ class Runner:
             return not self._retiring and (bool(self.journal.state.queue) or self._starts != starts)
         if self._starts != starts:
             return not self._retiring
-        if rest.wait.asks:
+        turn = self.journal.state.turn
+        if rest.wait.asks or (turn is not None and turn.parked):
             self._announce_rest()
         if rest.wait.until is None or (self._retiring and rest.wait.asks):
             return False

@@ -6,13 +6,13 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable
 from typing import TypeVar
 
-from holdfast.events import Event, SessionUpdated, Signal
+from holdfast.events import Event, SessionUpdated, Signal, TurnRecovered
 from holdfast.handle import Turn, TurnResult
 from holdfast.messages import Message
 from holdfast.runner import Runner
 from holdfast.services import FILES, Files
 from holdfast.state import State
-from holdfast.turn.input import Content, accept, answer, check_metadata, check_text, input_message
+from holdfast.turn.input import Content, accept, answer, check_metadata, check_text, input_message, steer
 from holdfast.turn.prompt import Inspection, inspect
 
 T = TypeVar("T")
@@ -64,6 +64,19 @@ class Session:
         since = 0 if key in self.state.keys else self.state.sequence
         turn_id = await self._drive(accept(self._journal, manifest, message, key=key))
         return Turn(turn_id, self._runner, since)
+
+    async def steer(self, content: Content, *, key: str = "") -> Turn:
+        """Say something to the turn under way: it enters before the next model call. Several count as one.
+
+        Durable when this returns. Without a turn under way this is `send`; one that ends before it could listen leaves
+        the input to a turn of its own. Raises what `send` raises.
+        """
+        self._runner.check_open()
+        message = input_message(content)
+        manifest = await self._runner.manifest()
+        since = self.state.sequence
+        turn_id = await self._drive(steer(self._journal, manifest, message, key=key))
+        return Turn(turn_id, self._runner, since if self.state.turn is None else 0)
 
     async def run(self, content: Content, *, key: str = "") -> TurnResult:
         """`send`, then wait for the turn to come to rest."""
@@ -127,12 +140,16 @@ class Session:
         upcoming = [] if content is None else [input_message(content)]
         return inspect(self.state, upcoming, await self._runner.manifest())
 
-    async def resume(self) -> Turn | None:
+    async def resume(self, *, by: str = "") -> Turn | None:
         """Go on with whatever the log says is owed; the turn under way, if there is one.
 
+        A parked turn, cut off too often without progress, goes on only when `by` says who wants that.
         Raises `SessionHeld` while another process is at work on it.
         """
         await self._journal.own()
+        if by and self.state.turn is not None and self.state.turn.parked:
+            check_text(by=by)
+            await self._journal.record(TurnRecovered(by=by))
         if self.state.turn is not None or self.state.queue:
             self._runner.start()
         return self.turn

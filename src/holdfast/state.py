@@ -21,6 +21,10 @@ from holdfast.messages import Message, StopReason, ToolCall, ToolResult, Usage, 
 TurnStatus = Literal["queued", "running", "waiting", "completed", "failed", "cancelled"]
 
 
+MAX_RECOVERIES = 3
+"""How often a turn that makes no progress is gone on with before it parks."""
+
+
 class Queued(Struct, frozen=True, kw_only=True):
     """An accepted input whose turn has not begun."""
 
@@ -70,6 +74,15 @@ class TurnState(Struct, kw_only=True, omit_defaults=True):
     output_id: str = ""
     usage: Usage = Usage()
     in_doubt: list[ToolResult] = field(default_factory=list)
+    steering: list[Message] = field(default_factory=list)
+    """Inputs that wait to enter before the next model call."""
+    recoveries: int = 0
+    """How often it was cut off since its last progress."""
+
+    @property
+    def parked(self) -> bool:
+        """Whether it was cut off so often without progress that only a person may let it go on."""
+        return self.recoveries > MAX_RECOVERIES
 
     @property
     def acting(self) -> bool:
@@ -131,6 +144,8 @@ class State(Struct, kw_only=True, omit_defaults=True):
         turn = self.turn
         if turn is None:
             return now if self.queue else None
+        if turn.parked:
+            return turn.deadline
         if turn.retry_at is not None:
             return turn.retry_at if turn.deadline is None else min(turn.retry_at, turn.deadline)
         owed = turn.owed if self.asks else ()
@@ -181,7 +196,10 @@ def _updated(state: State, event: Event, fact: facts.SessionUpdated) -> None:
 
 
 def _accepted(state: State, event: Event, fact: facts.InputMessage) -> None:
-    state.queue.append(Queued(turn_id=fact.turn_id, message=fact.message))
+    if fact.steer and state.turn is not None and state.turn.id == fact.turn_id:
+        state.turn.steering.append(fact.message)
+    else:
+        state.queue.append(Queued(turn_id=fact.turn_id, message=fact.message))
     if fact.key:
         state.keys[fact.key] = fact.turn_id
 
@@ -199,11 +217,26 @@ def _began(state: State, event: Event, fact: facts.TurnStarted) -> None:
     )
 
 
+def _steered(state: State, event: Event, fact: facts.TurnSteered) -> None:
+    if (turn := state.turn) is not None:
+        entered = [message for message in turn.steering if message.id in fact.inputs]
+        turn.steering = [message for message in turn.steering if message.id not in fact.inputs]
+        turn.inputs += tuple(message.id for message in entered)
+        turn.stop = None
+        state.messages.extend(entered)
+
+
+def _recovered(state: State, event: Event, fact: facts.TurnRecovered) -> None:
+    if state.turn is not None:
+        state.turn.recoveries = fact.attempt
+
+
 def _replied(state: State, event: Event, fact: facts.OutputMessageCompleted) -> None:
     state.messages.append(fact.message)
     state.usage += fact.usage
     if (turn := state.turn) is not None:
         turn.iteration = fact.iteration
+        turn.recoveries = 0
         turn.attempt, turn.retry_at = 0, None
         turn.stop = fact.stop
         turn.output_id = fact.message.id
@@ -231,6 +264,7 @@ def _settled(state: State, event: Event, fact: facts.ToolCompleted) -> None:
     if call is None or call.result is not None or state.turn is None:
         return
     call.result = fact.result
+    state.turn.recoveries = 0
     if fact.result.status == "in_doubt":
         state.turn.in_doubt.append(fact.result)
     if not state.turn.acting:
@@ -298,6 +332,9 @@ def _end(state: State, status: TurnStatus, stop: TurnStop, error: Failure | None
         error=error,
         in_doubt=tuple(turn.in_doubt),
     )
+    for message in turn.steering:  # came too late to be heard: it becomes an input of its own
+        own = f"turn_{message.id.removeprefix('message_')}"
+        state.queue.append(Queued(turn_id=own, message=message))
     state.asks = {ask_id: ask for ask_id, ask in state.asks.items() if ask.call_id not in turn.calls}
     state.turn = None
 
@@ -319,6 +356,8 @@ _RULES: dict[type[Fact], Callable[[State, Event, Any], None]] = {
     facts.SessionUpdated: _updated,
     facts.InputMessage: _accepted,
     facts.TurnStarted: _began,
+    facts.TurnSteered: _steered,
+    facts.TurnRecovered: _recovered,
     facts.OutputMessageCompleted: _replied,
     facts.ReasonFailed: _reason_failed,
     facts.ToolStarted: _claimed,

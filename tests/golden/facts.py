@@ -35,7 +35,9 @@ from holdfast.events import (
     TurnCancelled,
     TurnCompleted,
     TurnFailed,
+    TurnRecovered,
     TurnStarted,
+    TurnSteered,
     encode_event,
 )
 from holdfast.messages import BlobRef, Document, Image, Message, Text, Thinking, ToolCall, ToolResult, Usage
@@ -90,6 +92,9 @@ FACTS: dict[str, Fact] = {
     "session.updated": SessionUpdated(title="Two reefs", metadata={"team": "coast", "floor": "2"}),
     "input.message": InputMessage(message=ASKED, turn_id=TURN, key="order-17"),
     "turn.started": TurnStarted(inputs=(ASKED.id,), manifest=DIGEST, deadline=LATER),
+    "input.message.2": InputMessage(message=ASKED, turn_id=TURN, steer=True),
+    "turn.steered": TurnSteered(inputs=(ASKED.id,)),
+    "turn.recovered": TurnRecovered(attempt=2, by="mia"),
     "turn.completed": TurnCompleted(stop="max_tokens", iterations=3, usage=USAGE),
     "turn.failed": TurnFailed(stop="error", iterations=2, error=FAILURE, usage=USAGE),
     "turn.cancelled": TurnCancelled(iterations=1, reason="the user left", usage=USAGE),

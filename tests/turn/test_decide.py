@@ -64,6 +64,8 @@ def turn(*calls: CallState, asks: dict[str, datetime | None] | None = None, **fa
 
 FAILURE = Failure(code="server_error", message="no")
 
+WORDS = user_message("Be brief.")
+
 TABLE = {
     "the deadline has passed": [
         (turn(deadline=AGO), Stop("deadline")),
@@ -90,7 +92,13 @@ TABLE = {
     ],
     "calls are owed, but the iteration limit leaves no reply to read their results": [
         (turn(call_state(), stop="tool_calls", iteration=3), Stop("max_iterations")),
+        (turn(call_state(), stop="tool_calls", iteration=3, recoveries=4), Stop("max_iterations")),
         (turn(asking(), asks={"ask_0": None}, stop="tool_calls", iteration=3), Stop("max_iterations")),
+    ],
+    "it was cut off too often without progress, and is parked": [
+        (turn(recoveries=4), Wait()),
+        (turn(recoveries=4, deadline=SOON), Wait(until=SOON)),
+        (turn(call_state(), stop="tool_calls", recoveries=4), Wait()),
     ],
     "calls are owed and some can go on": [
         (turn(call_state(), stop="tool_calls"), Act((Owed("call_0", "run"),))),
@@ -118,6 +126,20 @@ TABLE = {
             Wait(("ask_0", "ask_2"), SOON),
         ),
     ],
+    "a failed model call may be tried again later": [
+        (turn(retry_at=SOON, attempt=1), Wait(until=SOON)),
+        (
+            turn(retry_at=SOON, attempt=1, deadline=NOW + timedelta(seconds=1)),
+            Wait(until=NOW + timedelta(seconds=1)),
+        ),
+        (turn(done(), retry_at=SOON, attempt=1), Wait(until=SOON)),
+        (turn(retry_at=SOON, attempt=1, steering=[WORDS]), Wait(until=SOON)),
+    ],
+    "somebody steered before the model answered": [
+        (turn(stop="end_turn", steering=[WORDS]), Reason()),
+        (turn(stop="max_tokens", steering=[WORDS]), Reason()),
+        (turn(done(), steering=[WORDS], iteration=2), Reason()),
+    ],
     "the reply was cut short": [
         (turn(stop="max_tokens"), Stop("max_tokens")),
         (turn(stop="max_tokens", iteration=3), Stop("max_tokens")),
@@ -126,14 +148,6 @@ TABLE = {
         (turn(stop="end_turn"), Stop("end_turn")),
         (turn(stop="tool_calls"), Stop("end_turn")),
         (turn(stop="end_turn", iteration=3), Stop("end_turn")),
-    ],
-    "a failed model call may be tried again later": [
-        (turn(retry_at=SOON, attempt=1), Wait(until=SOON)),
-        (
-            turn(retry_at=SOON, attempt=1, deadline=NOW + timedelta(seconds=1)),
-            Wait(until=NOW + timedelta(seconds=1)),
-        ),
-        (turn(done(), retry_at=SOON, attempt=1), Wait(until=SOON)),
     ],
     "the iteration limit is reached": [
         (turn(iteration=3), Stop("max_iterations")),
@@ -166,10 +180,9 @@ def test_every_rule_has_an_example() -> None:
 
 NEVER_TOGETHER = (
     ("the model call failed for good, or a policy interrupted", "the model declined"),
-    ("the model answered", "a failed model call may be tried again later"),
-    ("a failed model call may be tried again later", "the iteration limit is reached"),
+    ("every call that is owed waits for an answer", "a failed model call may be tried again later"),
 )
-"""Neighbours whose order does not matter: a reply ends its failed attempts, and none is asked for beyond a limit."""
+"""Neighbours whose order does not matter: a reply, which the second is about, ends the failed attempts before it."""
 
 
 @pytest.mark.parametrize(("upper", "lower"), list(pairwise(RULES)), ids=lambda rule: rule.name)

@@ -159,6 +159,12 @@ RULES: tuple[Rule, ...] = (
         _stop("max_iterations"),
     ),
     Rule(
+        "it was cut off too often without progress, and is parked",
+        lambda state, turn, limits, now: turn.parked,
+        Wait,
+        lambda state, turn, now: Wait(until=turn.deadline),
+    ),
+    Rule(
         "calls are owed and some can go on",
         lambda state, turn, limits, now: turn.acting and _some_ready(state, turn, now),
         Act,
@@ -171,6 +177,18 @@ RULES: tuple[Rule, ...] = (
         lambda state, turn, now: Wait(tuple(call.ask_id for call in turn.owed), _until(state, turn)),
     ),
     Rule(
+        "a failed model call may be tried again later",
+        lambda state, turn, limits, now: turn.retry_at is not None and now < turn.retry_at,
+        Wait,
+        _retry_until,
+    ),
+    Rule(
+        "somebody steered before the model answered",
+        lambda state, turn, limits, now: bool(turn.steering) and turn.iteration < limits.max_iterations,
+        Reason,
+        lambda state, turn, now: Reason(),
+    ),
+    Rule(
         "the reply was cut short",
         lambda state, turn, limits, now: turn.stop == "max_tokens",
         Stop,
@@ -178,12 +196,6 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         "the model answered", lambda state, turn, limits, now: turn.stop is not None, Stop, _stop("end_turn")
-    ),
-    Rule(
-        "a failed model call may be tried again later",
-        lambda state, turn, limits, now: turn.retry_at is not None and now < turn.retry_at,
-        Wait,
-        _retry_until,
     ),
     Rule(
         "the iteration limit is reached",
@@ -198,7 +210,7 @@ RULES: tuple[Rule, ...] = (
 RECORDS: dict[type[Step], tuple[str, ...]] = {
     Begin: ("turn.started",),
     Compact: ("context.compacted",),
-    Reason: ("output.message.completed", "reason.failed", "hook.decided"),
+    Reason: ("turn.steered", "output.message.completed", "reason.failed", "hook.decided"),
     Act: ("hook.decided", "ask.opened", "ask.expired", "tool.started", "tool.completed"),
     Wait: (),
     Stop: ("tool.completed", "turn.completed", "turn.failed", "turn.cancelled"),

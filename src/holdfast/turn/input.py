@@ -85,6 +85,22 @@ async def accept(journal: Journal, manifest: Manifest, message: Message, *, key:
         return await _accept(journal, manifest, message, key)
 
 
+async def steer(journal: Journal, manifest: Manifest, message: Message, *, key: str = "") -> str:
+    """Make the input part of the turn under way, to enter before its next model call; the id of that turn.
+
+    Without a turn under way it is an ordinary input. Raises as `accept` does.
+    """
+    check_text(key=key)
+    await journal.own()
+    turn = journal.state.turn
+    if turn is None or (key and key in journal.state.keys):
+        return await accept(journal, manifest, message, key=key)
+    context = EventContext(turn_id=turn.id, input_message_id=message.id)
+    fact = InputMessage(message=message, turn_id=turn.id, key=key, steer=True)
+    await journal.record(fact, context=context)
+    return turn.id
+
+
 async def _accept(journal: Journal, manifest: Manifest, message: Message, key: str) -> str:
     if key and (known := journal.state.keys.get(key)):
         await journal.flush()

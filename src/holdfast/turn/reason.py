@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 
 from holdfast.driver import DeltaKind
-from holdfast.events import ArgumentsDelta, OutputMessageCompleted, TextDelta, ThinkingDelta
+from holdfast.events import ArgumentsDelta, OutputMessageCompleted, TextDelta, ThinkingDelta, TurnSteered
 from holdfast.ids import new_id
 from holdfast.journal import Journal
 from holdfast.manifest import Manifest
@@ -19,8 +19,10 @@ from holdfast.turn.retry import ask_driver, failed
 
 async def reason(journal: Journal, manifest: Manifest) -> None:
     """Ask the model once. Stages its message, or records why there is none. Raises `StoreError`."""
-    await journal.flush()
     turn = journal.running
+    if turn.steering:
+        journal.stage(TurnSteered(inputs=tuple(message.id for message in turn.steering)))
+    await journal.flush()
     if (manifest.hooks or manifest.policies) and await turn_refused(journal, manifest):
         return
     message_id = new_id("message")

@@ -178,7 +178,7 @@ def test_ones_own_entry_takes_the_place_of_a_built_in_one() -> None:
 
 @pytest.mark.parametrize("dotted", [*DRIVERS.values(), *CAPABILITIES.values(), registry.SQLITE])
 def test_every_built_in_name_leads_somewhere(dotted: str) -> None:
-    assert callable(registry._load(dotted))
+    assert callable(registry.load(dotted))
 
 
 def test_a_path_is_served_by_sqlite(tmp_path: Path) -> None:

@@ -568,6 +568,7 @@ async def test_recovery_may_be_cut_off_again_and_again(store: Store) -> None:
     for patience in range(60):
         async with Runtime(store, drain=0) as runtime:
             again = await runtime.open(session.id, agent)
+            await again.resume(by="whoever lets a parked turn go on")
             for _ in range(patience):
                 await asyncio.sleep(0)
             if again.turn is None:
@@ -575,6 +576,7 @@ async def test_recovery_may_be_cut_off_again_and_again(store: Store) -> None:
     else:
         async with Runtime(store) as runtime:
             again = await runtime.open(session.id, agent)
+            await again.resume(by="whoever lets a parked turn go on")
             if again.turn is not None:
                 await again.turn
     await store.open()

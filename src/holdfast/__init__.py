@@ -3,8 +3,10 @@
     errors ids clock messages events                        0  data
     services network driver store schema tool hook          1  contracts
     policy capability config
-    state manifest resolve follow journal registry          2  the turn's terms
+    state manifest resolve follow writer journal archive    2  the turn's terms
+    registry
     turn/ stores/ drivers/ capabilities/ workspace/         3  rooms
+    engines/
     agent handle runner session runtime sync testing/       4  wiring
     cli/                                                    5  apps
 

@@ -30,6 +30,9 @@ from holdfast.tool import Tool
 
 T = TypeVar("T")
 
+Model = str | Driver
+"""`vendor/name`, or a driver object to use as it is."""
+
 
 class Limits(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Bounds of a turn. Unset fields take the value of the layer below, at last the default given here."""
@@ -72,7 +75,7 @@ class Config:
     """One layer. Every field may be left unset."""
 
     instructions: str | None = None
-    model: str | Driver | None = None
+    model: Model | None = None
     """`vendor/name`, or a driver object to use as it is."""
     settings: Settings | None = None
     capabilities: tuple[CapabilityRef | Capability, ...] = ()

@@ -22,7 +22,7 @@ from holdfast.follow import Follower
 from holdfast.ids import new_id
 from holdfast.services import Scope
 from holdfast.state import State, TurnState
-from holdfast.store import Store, Terms
+from holdfast.store import FREE, Store, Terms
 from holdfast.writer import READER, Writer, claim
 
 T = TypeVar("T")
@@ -63,6 +63,7 @@ class Journal:
         """Why nothing more can be recorded, once that is so."""
         self.now = now
         """The current time of this journal's clock."""
+        self._held = FREE
         self._staged: list[Event] = []
         self._write: asyncio.Future[None] | None = None
         self._published = state.sequence
@@ -122,17 +123,17 @@ class Journal:
     def _note_recovery(self) -> None:
         """Taking over a turn that could go on by itself means that its writer was cut off."""
         turn = self.state.turn
-        if (
-            turn is not None
-            and not turn.parked
-            and self.writer.lease
-            and self.state.due(self.now()) is not None
-        ):
+        if turn is not None and not turn.parked and self.writer.lease and self.state.due() is not None:
             self.stage(TurnRecovered(attempt=turn.recoveries + 1))
 
     def _terms(self) -> Terms:
-        due = self.state.due(self.now())
-        return Terms(owner=self.writer.name, hold=0.0 if due is None else self.writer.lease, due=due)
+        """Held while something is owed. The same object as long as nothing changes, which spares stores a check."""
+        due = self.state.due()
+        if due is None:
+            return FREE
+        if self._held.due is not due:
+            self._held = Terms(owner=self.writer.name, hold=self.writer.lease, due=due)
+        return self._held
 
     def stage(self, *facts: Fact, context: EventContext | None = None) -> None:
         """Fold these facts now; they become durable in the same append as whatever is recorded next."""

@@ -81,7 +81,7 @@ class Registry:
             raise UnknownCapability(
                 f"no capability is called {ref.name!r}; {_suggest(ref.name, self._capabilities)}"
             )
-        made: CapabilityFactory | Capability = _load(entry) if isinstance(entry, str) else entry
+        made: CapabilityFactory | Capability = load(entry) if isinstance(entry, str) else entry
         if not isinstance(made, Capability):
             return made(ref.config)
         if ref.config:
@@ -93,7 +93,7 @@ class Registry:
     def store(self, location: str | os.PathLike[str]) -> Store:
         """The store at this location: a path is one SQLite file, `postgresql://…` a Postgres database."""
         is_url = isinstance(location, str) and location.startswith(("postgres://", "postgresql://"))
-        store: Store = _load(POSTGRES if is_url else SQLITE)(location)
+        store: Store = load(POSTGRES if is_url else SQLITE)(location)
         return store
 
     async def close(self) -> None:
@@ -110,12 +110,13 @@ class Registry:
 
 
 def _made(entry: str | Driver | DriverFactory) -> Driver:
-    made: Any = _load(entry) if isinstance(entry, str) else entry
+    made: Any = load(entry) if isinstance(entry, str) else entry
     driver: Driver = made() if isinstance(made, type) or not hasattr(made, "reply") else made
     return driver
 
 
-def _load(dotted: str) -> Any:
+def load(dotted: str) -> Any:
+    """What `package.module:name` names. Raises `ConfigError` when it cannot be imported."""
     module, _, name = dotted.partition(":")
     if not module or not name:
         raise ConfigError(f"{dotted!r} does not name anything; write package.module:Name")

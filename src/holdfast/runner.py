@@ -119,7 +119,7 @@ class Runner:
                 await catch_up(journal.state, journal.store)
             else:
                 break
-        if journal.state.due(journal.now()) is not None and journal.epoch != UNCLAIMED:
+        if journal.state.due() is not None and journal.epoch != UNCLAIMED:
             self.start()
 
     async def _wait(self, turn_id: str) -> TurnResult:

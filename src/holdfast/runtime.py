@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Coroutine, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -19,8 +19,8 @@ from weakref import WeakValueDictionary, ref
 
 from holdfast.agent import Agent, Harness, read_layers, write_layers
 from holdfast.clock import Clock, SystemClock
-from holdfast.config import Config, Layer
-from holdfast.driver import Driver
+from holdfast.config import Config, Layer, Model
+from holdfast.engines.local import Report, Worker, log
 from holdfast.errors import ConfigError, RuntimeClosed, SessionHeld, StoreError, StoreReadOnly, UnknownSession
 from holdfast.events import Fact, SessionCreated
 from holdfast.ids import check_id, new_id
@@ -31,7 +31,7 @@ from holdfast.resolve import resolve
 from holdfast.runner import Runner
 from holdfast.services import FILES, Key, Later, Scope
 from holdfast.session import Session
-from holdfast.state import State
+from holdfast.state import State, TurnStatus
 from holdfast.store import Head, Store, digest_of
 from holdfast.stores.memory import MemoryStore
 from holdfast.turn.input import check_metadata, check_text
@@ -62,7 +62,7 @@ class Runtime:
         self,
         store: str | os.PathLike[str] | Store | None = None,
         *,
-        model: str | Driver | None = None,
+        model: Model | None = None,
         agents: Iterable[Agent] = (),
         services: Services | None = None,
         registry: Registry | None = None,
@@ -79,6 +79,8 @@ class Runtime:
         self._drain = drain
         self._writer = this_process(lease)
         self._heart: asyncio.Task[None] | None = None
+        self._may_hold = False
+        """Whether any session here may have claimed a lease."""
         self._open = False
         self._tasks: set[asyncio.Task[None]] = set()
         self._runners: WeakValueDictionary[str, Runner] = WeakValueDictionary()
@@ -121,6 +123,8 @@ class Runtime:
             self._heart.cancel()
             await asyncio.wait([self._heart])
             self._heart = None
+        if self._may_hold:
+            self._may_hold = False
             with suppress(StoreError):  # then they run out by themselves
                 await self.store.renew(self._writer.name, 0.0)
 
@@ -208,7 +212,7 @@ class Runtime:
         stack = (*(given or await self._recall(state, drive=drive)), *own)
         journal = Journal(self.store, self.clock.now, state, epoch=UNCLAIMED, writer=writer)
         session = self._seat(journal, stack, services, drive=drive)
-        if drive and state.due(self.clock.now()) is not None:
+        if drive and state.due() is not None:
             with suppress(SessionHeld):  # another process is at work on it: it can be followed here
                 await session.resume()
         return session
@@ -225,6 +229,41 @@ class Runtime:
                 found.append(await self.open(session_id))
         return found
 
+    async def work(
+        self,
+        *,
+        sessions: int = 32,
+        stop: asyncio.Event | None = None,
+        take: Callable[[str], Awaitable[object | None]] | None = None,
+        report: Report = log,
+    ) -> None:
+        """Be a worker: `drive` whatever is due, `sessions` at a time, until `stop` is set (or for ever).
+
+        Then what is under way may rest for `drain` seconds. `take` does something around `drive`; `report` is told of
+        each session that is left, and why. Any number of workers may share a store.
+        """
+        self._check_open()
+        worker = Worker(
+            lambda limit: self.store.due(self.clock.now(), limit=limit),
+            take or self.drive,
+            self.store.woken,
+            sessions=sessions,
+            report=report,
+        )
+        await worker.run(stop or asyncio.Event(), self._drain)
+
+    async def drive(self, session_id: str) -> TurnStatus | None:
+        """Go on with what this session owes, until it rests; how its last turn did. None when nothing was owed.
+
+        Raises `SessionHeld` while another process is at work on it, and what `open` raises.
+        """
+        session = await self.open(session_id)
+        await session.resume()
+        runner, status = self._runners[session_id], None
+        while (turn_id := _next_turn(session.state)) and status not in ("waiting", "queued"):
+            status = (await runner.result(turn_id)).status
+        return status
+
     async def sessions(self, *, limit: int = 100, offset: int = 0) -> list[Head]:
         """Sessions in this store, the most recently written first."""
         self._check_open()
@@ -238,6 +277,7 @@ class Runtime:
         self, journal: Journal, layers: tuple[Layer, ...], services: Services | None, *, drive: bool = True
     ) -> Session:
         """Put a journal together with its scope and the runner that drives it."""
+        self._may_hold = self._may_hold or journal.writer.name != READER
         lent = {FILES: Later(partial(_log_files, ref(journal))), **self._services, **(services or {})}
         journal.scope = Scope(lent)
         key = (tuple(map(id, layers)), frozenset(lent))
@@ -313,6 +353,12 @@ def _stack(harness: Harness | None, agent: Agent | None, config: Config | None) 
 
 def _own(config: Config | None) -> tuple[Layer, ...]:
     return (Layer(name="session", config=config),) if config is not None else ()
+
+
+def _next_turn(state: State) -> str:
+    if state.turn is not None:
+        return state.turn.id
+    return state.queue[0].turn_id if state.queue else ""
 
 
 def _log_files(session: ref[Journal]) -> LogFiles:

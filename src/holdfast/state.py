@@ -119,6 +119,8 @@ class State(Struct, kw_only=True, omit_defaults=True):
     title: str = ""
     metadata: dict[str, str] = field(default_factory=dict)
     created_at: datetime | None = None
+    accepted_at: datetime | None = None
+    """When the last input was accepted."""
     messages: list[Message] = field(default_factory=list)
     """The transcript: inputs when their turn began, replies, and results in the model's order."""
     queue: list[Queued] = field(default_factory=list)
@@ -139,11 +141,11 @@ class State(Struct, kw_only=True, omit_defaults=True):
         if rule := _RULES.get(type(event.data)):
             rule(self, event, event.data)
 
-    def due(self, now: datetime) -> datetime | None:
+    def due(self) -> datetime | None:
         """From when on something is owed that any worker may take up; None when it takes an input or an answer."""
         turn = self.turn
         if turn is None:
-            return now if self.queue else None
+            return self.accepted_at if self.queue else None
         if turn.parked:
             return turn.deadline
         if turn.retry_at is not None:
@@ -152,7 +154,7 @@ class State(Struct, kw_only=True, omit_defaults=True):
         if owed and all(call.ask_id in self.asks for call in owed):
             ends = [turn.deadline, *(self.asks[call.ask_id].expires_at for call in owed)]
             return min((end for end in ends if end is not None), default=None)
-        return now
+        return turn.started_at
 
     def status_of(self, turn_id: str) -> TurnStatus | None:
         """Where a turn stands; None for one that this state no longer (or never) knew."""
@@ -196,6 +198,7 @@ def _updated(state: State, event: Event, fact: facts.SessionUpdated) -> None:
 
 
 def _accepted(state: State, event: Event, fact: facts.InputMessage) -> None:
+    state.accepted_at = event.ts
     if fact.steer and state.turn is not None and state.turn.id == fact.turn_id:
         state.turn.steering.append(fact.message)
     else:

@@ -220,6 +220,15 @@ async def cancel_while_it_works(session: Session) -> None:
     await turn.cancel("took too long")
 
 
+async def steer_while_it_works(session: Session) -> None:
+    """A client that says something more, before a tool is done and after everything is."""
+    await session.send("Print.", key="the one input")
+    await asyncio.sleep(0.5)
+    await session.steer("Hurry.", key="the second")
+    await asyncio.sleep(60)
+    await session.steer("Thank you.", key="the third")
+
+
 async def cancel_at_once(session: Session) -> None:
     """A client that thinks better of it, after every start anew."""
     turn = await session.send("Tell.", key="the one input")
@@ -401,6 +410,12 @@ TURNS = (
         model=plays(call("tell"), "Never said."),
         inputs=cancel_at_once,
         ends=frozenset({"turn.cancelled"}),
+    ),
+    Turn(
+        name="steered",
+        model=plays(call("print_page", page=1), "Printed.", "In a hurry.", "You are welcome."),
+        inputs=steer_while_it_works,
+        lost=frozenset({"print_page"}),
     ),
     Turn(name="written from outside", model=plays(call("book"), "Booked."), inputs=update_meanwhile),
 )

@@ -1,13 +1,14 @@
 """Every rule about logs finds the log that breaks it, and nothing in a sound one."""
 
+import asyncio
 from collections.abc import Callable
 
 import pytest
 from msgspec import structs
 
-from holdfast import Agent, Event, Runtime, tool
-from holdfast.drivers.sim import Sim, calls
-from holdfast.events import Fact, OutputMessageCompleted, ToolStarted
+from holdfast import Agent, Event, Limits, Runtime, tool
+from holdfast.drivers.sim import Sim, calls, say
+from holdfast.events import Fact, OutputMessageCompleted, ToolStarted, TurnRecovered
 from holdfast.testing import ScriptedApprover, VirtualClock, approve, problems_in
 
 Log = list[Event]
@@ -156,6 +157,31 @@ async def test_a_broken_log_is_found(what: str, log: Log) -> None:
     change, complaint = BREAKS[what]
     found = problems_in(change(log))
     assert any(complaint in problem for problem in found), found
+
+
+async def test_an_input_that_came_too_late_to_steer_has_a_turn_of_its_own() -> None:
+    model = Sim.storyboard(say("Slow.", delay=1), "Yes.")
+    async with Runtime(clock=VirtualClock()) as runtime:
+        session = await runtime.session(Agent(model=model, limits=Limits(max_iterations=1)))
+        turn = await session.send("Go.")
+        await asyncio.sleep(0.5)
+        await session.steer("Faster!")
+        await turn
+        await asyncio.sleep(1)
+        events = await session.events()
+    assert len(places(events, "turn.completed")) == 2
+    assert problems_in(events) == []
+    assert any("did not end" in problem for problem in problems_in(events[:-1]))
+
+
+async def test_a_turn_that_was_cut_off_too_often_waits_for_a_person(log: Log) -> None:
+    under_way = log[: places(log, "turn.started")[0] + 1]
+    again = [
+        structs.replace(under_way[-1], type="turn.recovered", data=TurnRecovered(attempt=attempt))
+        for attempt in (1, 2, 3, 4)
+    ]
+    assert problems_in(renumbered([*under_way, *again])) == []
+    assert problems_in(renumbered([*under_way, *again[:3]])) != []
 
 
 async def test_a_turn_under_way_is_a_problem_only_at_rest(log: Log) -> None:

@@ -7,6 +7,10 @@ answer     approve and deny
 sessions   what is in the database, and the files of a session
 log        show and events: what happened, as a timeline and as it was recorded
 inspect    the next request, and which layer set what
+upkeep     the commands for those who look after a database:
+worker     worker and recover: go on with what is owed
+fsck       everything in a database, looked through
+transfer   export, import and backup
 doctor     versions, health, providers
 
 compose    from flags to a session

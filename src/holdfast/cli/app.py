@@ -9,11 +9,11 @@ import click
 from holdfast import HoldfastError
 from holdfast.cli.answer import approve, deny
 from holdfast.cli.chat import chat
-from holdfast.cli.doctor import doctor
 from holdfast.cli.inspect import explain, inspect
 from holdfast.cli.log import events, show
 from holdfast.cli.run import run
 from holdfast.cli.sessions import files, sessions
+from holdfast.cli.upkeep import UPKEEP
 
 
 class Commands(click.Group):
@@ -41,5 +41,5 @@ def holdfast(debug: bool) -> None:
     """Durable agents in one file: what was accepted is never lost, and what was done can be read back."""
 
 
-for command in (run, chat, sessions, show, events, inspect, explain, files, approve, deny, doctor):
+for command in (run, chat, sessions, show, events, inspect, explain, files, approve, deny, *UPKEEP):
     holdfast.add_command(command)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import click
 
-from holdfast import Registry, Runtime, SQLiteStore, UnknownSession, UsageError
+from holdfast import Agent, Registry, Runtime, SQLiteStore, UnknownSession, UsageError
 
 LOOKED_THROUGH = 100_000
 """Sessions that a short name is looked up among, the most recent first."""
@@ -38,13 +38,21 @@ def reading(db: Path) -> Runtime:
     return Runtime(SQLiteStore(_existing(db), read_only=True), registry=registry())
 
 
-def writing(db: Path, *, make: bool = False) -> Runtime:
+def writing(
+    db: Path, *, make: bool = False, agents: Iterable[Agent] = (), drain: float = 30.0, lease: float = 30.0
+) -> Runtime:
     """A runtime that can run turns; the file must be there, unless it is to be made.
 
     Agents that name no model take `$HOLDFAST_MODEL`.
     """
-    model = os.environ.get("HOLDFAST_MODEL") or None
-    return Runtime(db if make else _existing(db), model=model, registry=registry())
+    return Runtime(
+        db if make else _existing(db),
+        model=os.environ.get("HOLDFAST_MODEL") or None,
+        agents=agents,
+        registry=registry(),
+        drain=drain,
+        lease=lease,
+    )
 
 
 def _existing(db: Path) -> Path:

@@ -23,15 +23,14 @@ from holdfast.messages import Message, ToolCall, ToolResult
 from holdfast.state import State, fold
 from holdfast.turn.repair import repair
 
-NO_TURN = "a turn without an id"
 
-
-def problems_in(events: Sequence[Event], *, at_rest: bool = True) -> list[str]:
+def problems_in(events: Sequence[Event], *, at_rest: bool = True, transcript: bool = True) -> list[str]:
     """Everything that is wrong with one session's log, in words; nothing when all is well.
 
-    Its events are numbered 1..n. Every accepted input has one turn with one end, or waits for an answer. Every call
+    Its events are numbered 1..n. Every accepted input has one turn with one end, or waits for a person. Every call
     has one outcome, in an order that makes sense. Every ask is closed at most once. The transcript is valid for a
-    provider as it is. With `at_rest=False` turns and calls may be under way.
+    provider as it is. With `at_rest=False` turns and calls may be under way; with `transcript=False` the transcript
+    may need repair, as after a model's empty reply.
     """
     if not events:
         return []
@@ -42,7 +41,7 @@ def problems_in(events: Sequence[Event], *, at_rest: bool = True) -> list[str]:
         *_calls(events, at_rest=at_rest and _rests(state)),
     ]
     found += _asks(events)
-    if state.turn is None and not is_valid(state.messages):
+    if transcript and state.turn is None and not is_valid(state.messages):
         found.append("the transcript is not valid: repair changes it")
     return found
 
@@ -66,8 +65,8 @@ def _without_their_ids(messages: Iterable[Message]) -> list[Message]:
 
 
 def _rests(state: State) -> bool:
-    """Whether nothing waits for an answer, so that nothing may be open."""
-    return not state.asks
+    """Whether nothing waits for a person: for an answer, or for a word that a parked turn may go on."""
+    return not state.asks and not (state.turn is not None and state.turn.parked)
 
 
 def _gaps(events: Sequence[Event]) -> Iterator[str]:
@@ -78,20 +77,28 @@ def _gaps(events: Sequence[Event]) -> Iterator[str]:
 
 
 def _turns(events: Sequence[Event], state: State, at_rest: bool) -> Iterator[str]:
-    accepted = Counter(event.data.turn_id for event in events if isinstance(event.data, InputMessage))
+    inputs = [event.data for event in events if isinstance(event.data, InputMessage)]
+    accepted = {fact.turn_id for fact in inputs}
+    late = {_own_turn(fact.message.id) for fact in inputs if fact.steer}
+    keys = Counter(fact.key for fact in inputs if fact.key)
     started = Counter(event.context.turn_id for event in events if isinstance(event.data, TurnStarted))
     ended = Counter(event.context.turn_id for event in events if event.type in TURN_ENDS)
-    keys = Counter(
-        event.data.key for event in events if isinstance(event.data, InputMessage) and event.data.key
-    )
     yield from (f"the input with key {key!r} was accepted {n} times" for key, n in keys.items() if n > 1)
     yield from (f"{turn_id} started {n} times" for turn_id, n in started.items() if n > 1)
-    yield from (f"{turn_id or NO_TURN} ended {n} times" for turn_id, n in ended.items() if n > 1)
-    yield from (
-        f"{turn_id or NO_TURN} ended, and was never accepted" for turn_id in ended if not accepted[turn_id]
-    )
+    for turn_id, times in ended.items():
+        who = turn_id or "a turn without an id"
+        if times > 1:
+            yield f"{who} ended {times} times"
+        if turn_id not in accepted | late:
+            yield f"{who} ended, and was never accepted"
     if at_rest and _rests(state):
-        yield from (f"{turn_id} was accepted and did not end" for turn_id in accepted if not ended[turn_id])
+        owed = accepted | started.keys() | {entry.turn_id for entry in state.queue}
+        yield from (f"{turn_id} was accepted and did not end" for turn_id in owed if not ended[turn_id])
+
+
+def _own_turn(message_id: str) -> str:
+    """The turn of an input that was meant for the turn under way, and came too late for it."""
+    return f"turn_{message_id.removeprefix('message_')}"
 
 
 def _calls(events: Sequence[Event], *, at_rest: bool) -> Iterator[str]:

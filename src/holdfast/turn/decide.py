@@ -77,13 +77,24 @@ class Stop(Struct, frozen=True):
 Step = Begin | Compact | Reason | Act | Wait | Stop
 
 
+Phase = Literal["any", "acting", "asking"]
+"""Where a rule can hold: anywhere, while calls have no outcome, or while the model has the next (or last) word."""
+
+
 class Rule(Struct, frozen=True):
     """One row of the table."""
 
     name: str
-    when: Callable[[State, TurnState, Limits, datetime], bool]
+    phase: Phase
+    test: Callable[[State, TurnState, Limits, datetime], bool]
+    """Asked in its phase only."""
     step: type[Step]
     make: Callable[[State, TurnState, datetime], Step]
+
+    def when(self, state: State, turn: TurnState, limits: Limits, now: datetime) -> bool:
+        """Whether the rule holds."""
+        phase = "acting" if turn.acting else "asking"
+        return self.phase in ("any", phase) and self.test(state, turn, limits, now)
 
 
 def decide(state: State, manifest: Limits, now: datetime) -> Step:
@@ -91,8 +102,8 @@ def decide(state: State, manifest: Limits, now: datetime) -> Step:
     turn = state.turn
     if turn is None:
         return Begin((state.queue[0],)) if state.queue else Wait()
-    for rule in RULES:
-        if rule.when(state, turn, manifest, now):
+    for rule in _ACTING if turn.acting else _ASKING:
+        if rule.test(state, turn, manifest, now):
             return rule.make(state, turn, now)
     return Reason()
 
@@ -139,73 +150,100 @@ def _retry_until(state: State, turn: TurnState, now: datetime) -> Step:
 RULES: tuple[Rule, ...] = (
     Rule(
         "the deadline has passed",
+        "any",
         lambda state, turn, limits, now: turn.deadline is not None and now >= turn.deadline,
         Stop,
         _stop("deadline"),
     ),
     Rule(
         "the model call failed for good, or a policy interrupted",
+        "any",
         lambda state, turn, limits, now: turn.failure is not None,
         Stop,
         lambda state, turn, now: Stop(turn.failure_stop),
     ),
     Rule(
-        "the model declined", lambda state, turn, limits, now: turn.stop == "refusal", Stop, _stop("refusal")
+        "the model declined",
+        "any",
+        lambda state, turn, limits, now: turn.stop == "refusal",
+        Stop,
+        _stop("refusal"),
     ),
     Rule(
         "calls are owed, but the iteration limit leaves no reply to read their results",
-        lambda state, turn, limits, now: turn.acting and turn.iteration >= limits.max_iterations,
+        "acting",
+        lambda state, turn, limits, now: turn.iteration >= limits.max_iterations,
         Stop,
         _stop("max_iterations"),
     ),
     Rule(
         "it was cut off too often without progress, and is parked",
+        "any",
         lambda state, turn, limits, now: turn.parked,
         Wait,
         lambda state, turn, now: Wait(until=turn.deadline),
     ),
     Rule(
         "calls are owed and some can go on",
-        lambda state, turn, limits, now: turn.acting and _some_ready(state, turn, now),
+        "acting",
+        lambda state, turn, limits, now: _some_ready(state, turn, now),
         Act,
         lambda state, turn, now: Act(_ready(state, turn, now)),
     ),
     Rule(
         "every call that is owed waits for an answer",
-        lambda state, turn, limits, now: turn.acting,
+        "acting",
+        lambda state, turn, limits, now: True,
         Wait,
         lambda state, turn, now: Wait(tuple(call.ask_id for call in turn.owed), _until(state, turn)),
     ),
     Rule(
         "a failed model call may be tried again later",
+        "asking",
         lambda state, turn, limits, now: turn.retry_at is not None and now < turn.retry_at,
         Wait,
         _retry_until,
     ),
     Rule(
         "somebody steered before the model answered",
+        "asking",
         lambda state, turn, limits, now: bool(turn.steering) and turn.iteration < limits.max_iterations,
         Reason,
         lambda state, turn, now: Reason(),
     ),
     Rule(
         "the reply was cut short",
+        "asking",
         lambda state, turn, limits, now: turn.stop == "max_tokens",
         Stop,
         _stop("max_tokens"),
     ),
     Rule(
-        "the model answered", lambda state, turn, limits, now: turn.stop is not None, Stop, _stop("end_turn")
+        "the model answered",
+        "asking",
+        lambda state, turn, limits, now: turn.stop is not None,
+        Stop,
+        _stop("end_turn"),
     ),
     Rule(
         "the iteration limit is reached",
+        "asking",
         lambda state, turn, limits, now: turn.iteration >= limits.max_iterations,
         Stop,
         _stop("max_iterations"),
     ),
-    Rule("a reply is owed", lambda state, turn, limits, now: True, Reason, lambda state, turn, now: Reason()),
+    Rule(
+        "a reply is owed",
+        "asking",
+        lambda state, turn, limits, now: True,
+        Reason,
+        lambda state, turn, now: Reason(),
+    ),
 )
 """The rules for a turn under way, in order. Without one, an accepted input begins and otherwise nothing is owed."""
+
+_ACTING = tuple(rule for rule in RULES if rule.phase != "asking")
+_ASKING = tuple(rule for rule in RULES if rule.phase != "acting")
 
 RECORDS: dict[type[Step], tuple[str, ...]] = {
     Begin: ("turn.started",),

@@ -1,0 +1,110 @@
+"""`holdfast export`, `import` and `backup`: sessions and databases, out and in."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO
+
+import click
+
+from holdfast import SQLiteStore, UsageError
+from holdfast.archive import export_session, import_session
+from holdfast.cli.place import db_option, find, reading, writing
+
+
+@click.command("export")
+@click.argument("session")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="The file to make. Default: standard output.",
+)
+@db_option
+def export_command(session: str, output: Path | None, db: Path) -> None:
+    """Write a session to one file of JSON lines.
+
+    It has the events, and the large values that they refer to. That is everything that was said: the file is made
+    readable for its owner only.
+    """
+    if output is None:
+        asyncio.run(_export(session, sys.stdout.buffer, db))
+        return
+    with _made(output) as file:
+        session_id = asyncio.run(_export(session, file, db))
+    click.echo(f"{session_id} is in {output}", err=True)
+
+
+async def _export(name: str, file: BinaryIO, db: Path) -> str:
+    async with reading(db) as runtime:
+        session_id = await find(runtime, name)
+        async for line in export_session(runtime.store, session_id):
+            file.write(line)
+        return session_id
+
+
+@contextmanager
+def _made(output: Path) -> Iterator[BinaryIO]:
+    """A file that appears under its name when it is whole, and on the disk."""
+    if output.exists():
+        raise UsageError(f"there is a file {output} already; choose another name, or remove it")
+    partial = output.with_name(f"{output.name}.{os.getpid()}.partial")
+    try:
+        with open(partial, "xb", opener=_private) as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        partial.rename(output)
+    except OSError as error:
+        raise UsageError(f"{output} cannot be written: {error.strerror}") from error
+    finally:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
+
+
+@click.command("import")
+@click.argument("file", type=click.File("rb"))
+@db_option
+def import_command(file: BinaryIO, db: Path) -> None:
+    """Bring an exported session into the database, as it was.
+
+    FILE may be - for standard input. Refused, and nothing is written, when the file is not whole or the session is
+    there already. What the session owes goes on when it is opened, as by `holdfast run --session`.
+    """
+    click.echo(asyncio.run(_import(file, db)))
+
+
+async def _import(file: BinaryIO, db: Path) -> str:
+    async with writing(db, make=True) as runtime:
+        return await import_session(runtime.store, file)
+
+
+@click.command()
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("target", type=click.Path(path_type=Path))
+def backup(file: Path, target: Path) -> None:
+    """Copy the database FILE to TARGET, while others go on writing.
+
+    The copy is FILE as it was at one moment, and appears under its name when it is whole.
+    """
+    asyncio.run(_backup(file, target))
+    click.echo(f"{target}: {target.stat().st_size:,} bytes", err=True)
+
+
+async def _backup(file: Path, target: Path) -> None:
+    store = SQLiteStore(file, read_only=True)
+    await store.open()
+    try:
+        await store.backup(target)
+    finally:
+        await store.close()

@@ -1,0 +1,168 @@
+"""`holdfast worker` and `recover`, with real processes."""
+
+import asyncio
+import signal
+import subprocess
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from holdfast import Runtime
+from tests.cli.crew import agents
+from tests.cli.kit import ECHO, Cli, finished
+from tests.conftest import ROOT
+
+CREW = ("--agents", "tests.cli.crew:agents")
+
+
+@pytest.fixture
+def ledger(cli: Cli, tmp_path: Path) -> Path:
+    """Where the tools of workers note what they do."""
+    cli.env["LEDGER"] = str(tmp_path / "ledger")
+    (tmp_path / "ledger").touch()
+    return tmp_path / "ledger"
+
+
+class Crew:
+    """Workers on one database."""
+
+    def __init__(self, cli: Cli) -> None:
+        self._cli = cli
+        self.processes: list[subprocess.Popen[str]] = []
+
+    def start(self, *options: str, toil: str = "0.3") -> subprocess.Popen[str]:
+        self._cli.env["TOIL"] = toil
+        process = self._cli.start("worker", *CREW, *options, cwd=ROOT)
+        self.processes.append(process)
+        return process
+
+
+@pytest.fixture
+def crew(cli: Cli, ledger: Path) -> Iterator[Crew]:
+    crew = Crew(cli)
+    yield crew
+    for process in crew.processes:
+        process.kill()
+        process.communicate()
+
+
+async def owing(db: Path, number: int) -> list[str]:
+    """So many sessions with an input that nobody is at work on."""
+    async with Runtime(db, agents=agents) as runtime:
+        made = [await runtime.session(agents[0]) for _ in range(number)]
+        for session in made:
+            await session.update(title="owing")
+    async with Runtime(db, agents=agents) as runtime:
+        for session in made:
+            await (await runtime.open(session.id, drive=False)).send("Begin.")
+    return [session.id for session in made]
+
+
+async def noted(ledger: Path, word: str, number: int) -> list[str]:
+    """The sessions in the ledger's lines with this word, once there are so many."""
+    async with asyncio.timeout(30):
+        while True:
+            found = [line.split()[1] for line in ledger.read_text().splitlines() if line.startswith(word)]
+            if len(found) >= number:
+                return found
+            await asyncio.sleep(0.02)
+
+
+async def test_two_workers_share_the_work_and_drain_on_sigterm(cli: Cli, crew: Crew, ledger: Path) -> None:
+    sessions = await owing(cli.db, 12)
+    workers = [crew.start("--sessions", "3", toil="0.2") for _ in range(2)]
+    await noted(ledger, "end", 12)
+    for worker in workers:
+        worker.send_signal(signal.SIGTERM)
+    ends = [await asyncio.to_thread(finished, worker) for worker in workers]
+    assert [code for code, _, _ in ends] == [0, 0]
+    lines = [line.split() for _, out, _ in ends for line in out.splitlines()]
+    assert sorted(lines) == sorted([session_id, "completed"] for session_id in sessions)
+    assert Counter(await noted(ledger, "begin", 12)) == dict.fromkeys(sessions, 1)
+
+
+async def test_sigterm_lets_a_running_turn_rest_and_takes_up_nothing_more(
+    cli: Cli, crew: Crew, ledger: Path
+) -> None:
+    await owing(cli.db, 2)
+    worker = crew.start("--sessions", "1", toil="0.6")
+    begun = await noted(ledger, "begin", 1)
+    worker.send_signal(signal.SIGTERM)
+    code, out, err = await asyncio.to_thread(finished, worker)
+    assert code == 0, err
+    assert out.split() == [begun[0], "completed"]
+    assert ledger.read_text().splitlines() == [f"begin {begun[0]}", f"end {begun[0]}"]
+
+
+async def test_a_second_signal_leaves_at_once_and_so_does_the_end_of_the_drain(
+    cli: Cli, crew: Crew, ledger: Path
+) -> None:
+    await owing(cli.db, 1)
+    worker = crew.start(toil="60")
+    await noted(ledger, "begin", 1)
+    worker.send_signal(signal.SIGTERM)
+    assert worker.stderr is not None
+    while "stopping" not in await asyncio.to_thread(worker.stderr.readline):
+        pass
+    worker.send_signal(signal.SIGINT)
+    assert (await asyncio.to_thread(finished, worker))[0] == 130
+    impatient = crew.start("--drain", "0.1", "--lease", "0.5", toil="60")
+    await noted(ledger, "begin", 1)
+    await asyncio.sleep(0.5)
+    impatient.send_signal(signal.SIGTERM)
+    assert (await asyncio.to_thread(finished, impatient))[0] == 0
+
+
+async def test_the_sessions_of_a_killed_worker_are_taken_over(cli: Cli, crew: Crew, ledger: Path) -> None:
+    sessions = await owing(cli.db, 3)
+    victim = crew.start("--lease", "0.5", toil="60")
+    await noted(ledger, "begin", 3)
+    victim.kill()
+    victim.communicate()
+    crew.start(toil="0.01")
+    assert sorted(await noted(ledger, "end", 3)) == sorted(sessions)
+
+
+def test_recover_goes_on_at_once_with_what_a_dead_process_held(cli: Cli, crew: Crew, ledger: Path) -> None:
+    (session_id,) = asyncio.run(owing(cli.db, 1))
+    victim = crew.start(toil="60")
+    asyncio.run(noted(ledger, "begin", 1))
+    held = cli("recover", *CREW)
+    assert held.exit_code == 1
+    assert f"{session_id}  left: " in held.stdout
+    victim.kill()
+    victim.communicate()
+    cli.env["TOIL"] = "0"
+    assert cli.ok("recover", *CREW).split() == [session_id, "completed"]
+    assert cli.ok("recover", *CREW) == ""
+
+
+def test_recover_leaves_a_session_whose_agent_was_not_given_and_says_so(cli: Cli, ledger: Path) -> None:
+    (session_id,) = asyncio.run(owing(cli.db, 1))
+    result = cli("recover")
+    assert result.exit_code == 1
+    assert result.stdout.startswith(f"{session_id}  left: ")
+    assert "tool toil" in result.stdout
+
+
+def test_agents_that_are_none_are_an_error_that_says_which(cli: Cli) -> None:
+    cli.ok("run", *ECHO, "hi")
+    for name, why in (
+        ("tests.cli.crew:nobody", "is no Agent"),
+        ("tests.cli.crew:missing", "has no 'missing'"),
+        ("no.such.module:agents", "needs the package"),
+        ("nothing", "does not name anything"),
+    ):
+        for command in ("worker", "recover"):
+            result = cli(command, "--agents", name)
+            assert result.exit_code == 2
+            assert why in result.stderr
+    assert cli("worker", "--sessions", "0").exit_code == 2
+
+
+def test_an_agent_file_serves_a_worker_too(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "reader.md").write_text("---\nmodel: sim/echo\n---\nRead.\n")
+    cli.ok("run", "--agent", str(tmp_path / "reader.md"), "hi")
+    assert cli.ok("recover", "--agent", str(tmp_path / "reader.md")) == ""

@@ -68,7 +68,7 @@ class Journal:
         self._write: asyncio.Future[None] | None = None
         self._published = state.sequence
         self._late: asyncio.TimerHandle | None = None
-        self._owning = asyncio.Lock()
+        self._owning: asyncio.Lock | None = None
         self._followers: list[Follower] = []
         self._derived: dict[type, Any] = {}
 
@@ -106,6 +106,7 @@ class Journal:
             )
         if self.epoch != UNCLAIMED and not isinstance(self.broken, Superseded):
             return
+        self._owning = self._owning or asyncio.Lock()
         async with self._owning:
             if self.epoch != UNCLAIMED and not isinstance(self.broken, Superseded):
                 return

@@ -76,6 +76,7 @@ class Runtime:
         self._base = (Layer(name="runtime", config=Config(model=model)),) if model is not None else ()
         self._agents = {agent.name: agent for agent in agents}
         self._services: dict[Key[Any], Any] = dict(services or {})
+        self._lent: frozenset[Key[Any]] = frozenset({FILES, *self._services})
         self._drain = drain
         self._writer = this_process(lease)
         self._heart: asyncio.Task[None] | None = None
@@ -152,8 +153,8 @@ class Runtime:
         layers = _stack(harness, agent, config)
         state = State(session_id=new_id("session"))
         journal = Journal(self.store, self.clock.now, state, epoch=FIRST, writer=self._writer)
-        session = self._seat(journal, layers, services)
-        key = (tuple(map(id, layers)), frozenset(journal.scope.keys()))
+        key = self._key(layers, services)
+        session = self._seat(journal, layers, services, key)
         resolved = self._manifests.get(key) or await self._resolve(key, layers)
         journal.stage(
             SessionCreated(
@@ -211,7 +212,7 @@ class Runtime:
         given, own = layers
         stack = (*(given or await self._recall(state, drive=drive)), *own)
         journal = Journal(self.store, self.clock.now, state, epoch=UNCLAIMED, writer=writer)
-        session = self._seat(journal, stack, services, drive=drive)
+        session = self._seat(journal, stack, services, self._key(stack, services), drive=drive)
         if drive and state.due() is not None:
             with suppress(SessionHeld):  # another process is at work on it: it can be followed here
                 await session.resume()
@@ -273,14 +274,24 @@ class Runtime:
         if not self._open:
             raise RuntimeClosed
 
+    def _key(self, layers: tuple[Layer, ...], services: Services | None) -> _ManifestKey:
+        """What a manifest follows from: the layers, and the services that are lent."""
+        lent = self._lent | frozenset(services) if services else self._lent
+        return tuple([id(layer) for layer in layers]), lent
+
     def _seat(
-        self, journal: Journal, layers: tuple[Layer, ...], services: Services | None, *, drive: bool = True
+        self,
+        journal: Journal,
+        layers: tuple[Layer, ...],
+        services: Services | None,
+        key: _ManifestKey,
+        *,
+        drive: bool = True,
     ) -> Session:
         """Put a journal together with its scope and the runner that drives it."""
         self._may_hold = self._may_hold or journal.writer.name != READER
         lent = {FILES: Later(partial(_log_files, ref(journal))), **self._services, **(services or {})}
         journal.scope = Scope(lent)
-        key = (tuple(map(id, layers)), frozenset(lent))
 
         async def manifest() -> Manifest:
             found = self._manifests.get(key) or await self._resolve(key, layers)

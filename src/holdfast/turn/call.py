@@ -172,10 +172,13 @@ def _context(ready: Ready, journal: Journal, outbox: list[Fact]) -> Context:
     )
 
 
+def is_long(result: ToolResult, limit: int) -> bool:
+    """Whether some text may be more than `limit` bytes: a character takes four at most."""
+    return any(isinstance(part, Text) and len(part.text) > limit // 4 for part in result.content)
+
+
 async def limited(result: ToolResult, journal: Journal, limit: int) -> ToolResult:
     """The result with each text at most `limit` bytes; the whole of a longer one is kept as a blob."""
-    if all(not isinstance(part, Text) or len(part.text) <= limit // 4 for part in result.content):
-        return result
     content = [await _limit_part(part, journal, limit) for part in result.content]
     return ToolResult(
         call_id=result.call_id,

@@ -15,7 +15,7 @@ from holdfast.events import Fact, ToolCompleted, ToolStarted
 from holdfast.journal import Journal
 from holdfast.manifest import Manifest
 from holdfast.store import digest_of
-from holdfast.turn.call import Ready, dispatch, limited, reconciled
+from holdfast.turn.call import Ready, dispatch, is_long, limited, reconciled
 from holdfast.turn.gate import after_tool, has_gates
 
 Lane = list[Ready]
@@ -101,10 +101,12 @@ async def _run(ready: Ready, journal: Journal, manifest: Manifest) -> None:
     started = loop.time()
     seconds = _seconds(ready, journal, manifest)
     outbox: list[Fact] = []
-    result = await reconciled(ready, journal, seconds) or await dispatch(ready, journal, outbox, seconds)
+    known = await reconciled(ready, journal, seconds) if ready.attempt > 1 else None
+    result = known or await dispatch(ready, journal, outbox, seconds)
     if has_gates(manifest, "after_tool"):
         result = await after_tool(result, ready, journal, manifest)
-    result = await limited(result, journal, manifest.result_bytes)
+    if is_long(result, manifest.result_bytes):
+        result = await limited(result, journal, manifest.result_bytes)
     if result.status != "ok":
         outbox.clear()
     took = round((loop.time() - started) * 1000)

@@ -37,6 +37,9 @@ def repair(messages: Sequence[Message], seen: set[str] | None = None) -> list[Me
     for place, message in enumerate(messages):
         if message.role == "tool":
             continue
+        if message.role == "user" and _is_words(message):
+            mended.append(message)
+            continue
         parts = [part for part in message.content if not _is_empty(part)]
         calls: list[ToolCall] = []
         if message.role == "user":
@@ -63,6 +66,14 @@ def _results_by_call(messages: Sequence[Message]) -> dict[tuple[int, int], Messa
                 if isinstance(part, ToolResult) and (waiting := open_calls.get(part.call_id)):
                     found[waiting.pop()] = message if len(message.content) == 1 else tool_message(part)
     return found
+
+
+def _is_words(message: Message) -> bool:
+    """Whether it is text and nothing else, as most inputs are."""
+    for part in message.content:
+        if type(part) is not Text or not part.text:
+            return False
+    return bool(message.content)
 
 
 def _is_empty(part: Part) -> bool:

@@ -114,7 +114,7 @@ class Turn:
         """Where the turn stands now. Of a turn before the session's last one only awaiting tells how it ended."""
         state = self._driving.journal.state
         status = state.status_of(self.id)
-        if status == "running" and state.asks:
+        if status == "running" and (state.asks or (state.turn is not None and state.turn.parked)):
             return "waiting"
         return status or "completed"
 

@@ -51,7 +51,7 @@ async def test_a_cancelled_call_is_in_doubt_unless_it_has_no_effect() -> None:
     outcomes = {it.name: (it.status, it.text) for it in results(events)}
     assert outcomes["hang_pure"] == (
         "cancelled",
-        "Cancelled: this call was not run, because the turn ended first (cancelled).",
+        "Cancelled: this call, which has no effect, was stopped because the turn ended first (cancelled).",
     )
     for effect in ("idempotent", "reconcile", "once"):
         assert outcomes[f"hang_{effect}"] == ("in_doubt", CUT_OFF)

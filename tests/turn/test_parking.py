@@ -52,6 +52,7 @@ async def test_a_turn_that_never_gets_further_is_parked_with_a_readable_reason_u
         assert result.status == "waiting"
         assert result.error is not None
         assert result.error.code == "parked"
+        assert session.turn.status == "waiting"
         assert "cut off 4 times" in result.error.message
         turn = await session.resume(by="mia")
         assert turn is not None

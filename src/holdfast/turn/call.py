@@ -21,6 +21,7 @@ CUT_OFF = (
     "effect. It was not run again. Check before you repeat it."
 )
 NOT_RUN = "Cancelled: this call was not run, because the turn ended first ({reason})."
+STOPPED = "Cancelled: this call, which has no effect, was stopped because the turn ended first ({reason})."
 
 _PARTS = msgspec.json.Decoder(tuple[Text | Image | Document, ...])
 

@@ -15,7 +15,7 @@ from holdfast.journal import Journal
 from holdfast.manifest import Manifest
 from holdfast.messages import ToolResult
 from holdfast.state import CallState, Outcome, TurnState
-from holdfast.turn.call import CUT_OFF, NOT_RUN, result_of
+from holdfast.turn.call import CUT_OFF, NOT_RUN, STOPPED, result_of
 from holdfast.turn.gate import ask_hooks, has_gates
 
 
@@ -41,7 +41,8 @@ def _settled(call: CallState, stop: TurnStop) -> ToolResult:
     """A call that the end of the turn overtook: in doubt when it may have had its effect, else cancelled."""
     if call.dispatched and call.effect != "pure":
         return result_of(call.call, CUT_OFF, "in_doubt")
-    return result_of(call.call, NOT_RUN.format(reason=stop), "cancelled")
+    text = STOPPED if call.dispatched else NOT_RUN
+    return result_of(call.call, text.format(reason=stop), "cancelled")
 
 
 def _terminal(stop: TurnStop, turn: TurnState, reason: str) -> TurnCompleted | TurnFailed | TurnCancelled:

@@ -7,9 +7,10 @@ import asyncio
 from holdfast.clock import Clock, SystemClock
 from holdfast.events import Event, EventContext, SessionUpdated, Signal, TextDelta, TurnCompleted, TurnFailed
 from holdfast.events import Failure as Fault
+from holdfast.fold import fold
 from holdfast.follow import Follower
 from holdfast.journal import Journal
-from holdfast.state import State, fold
+from holdfast.state import State
 from holdfast.store import Store
 from holdfast.writer import Writer
 

@@ -40,8 +40,8 @@ from holdfast.errors import (
     UnknownSession,
     UsageError,
 )
+from holdfast.fold import fold
 from holdfast.ids import new_id
-from holdfast.state import fold
 from holdfast.store import Store
 from holdfast.stores.memory import MemoryStore
 from holdfast.stores.sqlite import SQLiteStore

@@ -13,7 +13,7 @@ import pytest
 from holdfast import FILES, Context, Event, Runtime, Session, WorkspaceError, tool
 from holdfast.drivers.sim import call, say
 from holdfast.errors import InputRejected, RuntimeClosed, StoreClosed
-from holdfast.state import fold
+from holdfast.fold import fold
 from holdfast.store import Store
 from holdfast.stores.memory import MemoryStore
 from holdfast.stores.sqlite import SQLiteStore

@@ -26,8 +26,9 @@ from holdfast.events import (
     decode_event,
     encode_event,
 )
+from holdfast.fold import apply, fold
 from holdfast.messages import CallStatus, Message, Text, ToolCall, ToolResult, Usage, user_message
-from holdfast.state import State, decode_state, encode_state, fold
+from holdfast.state import State, decode_state, encode_state
 from holdfast.turn.decide import Act, Owed, Reason, Step, Wait, decide
 from tests.recorded import SCENES, log
 
@@ -52,7 +53,7 @@ def test_the_fold_of_a_log_is_the_same_taken_in_one_by_one(scene: str) -> None:
     events = log(scene)
     state = State(session_id=events[0].session_id)
     for place, event in enumerate(events, 1):
-        state.apply(event)
+        apply(state, event)
         assert state == fold(state.session_id, events[:place])
         assert state.sequence == place
 
@@ -76,7 +77,7 @@ def test_a_state_written_down_anywhere_goes_on_to_the_same_end(scene: str) -> No
     for place in range(len(events)):
         state = decode_state(encode_state(fold(whole.session_id, events[:place])))
         for event in events[place:]:
-            state.apply(event)
+            apply(state, event)
         assert encode_state(state) == encode_state(whole)
 
 

@@ -33,8 +33,9 @@ from holdfast.events import (
     TurnStarted,
     UnknownFact,
 )
+from holdfast.fold import apply, fold
 from holdfast.messages import Message, Text, ToolCall, ToolResult, Usage, user_message
-from holdfast.state import CallState, State, TurnState, decode_state, encode_state, fold
+from holdfast.state import CallState, State, TurnState, decode_state, encode_state
 from holdfast.turn.decide import decide
 from tests.test_state import AT, SESSION, Limit, steps_from
 
@@ -72,7 +73,7 @@ class Author:
             data=fact,
         )
         self.events.append(event)
-        self.state.apply(event)
+        apply(self.state, event)
 
     def step(self) -> None:
         """Write one of the facts that may come next."""
@@ -234,7 +235,7 @@ def test_a_state_written_down_anywhere_is_the_same_goes_on_the_same_and_plans_th
     assert again == state
     assert steps_from(again, AT) == steps_from(state, AT)
     for event in events[place:]:
-        again.apply(event)
+        apply(again, event)
     assert encode_state(again) == encode_state(fold(SESSION, events))
 
 

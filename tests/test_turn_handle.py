@@ -14,8 +14,8 @@ from holdfast.config import Limits
 from holdfast.drivers.sim import Sim, Step, call, calls, fail, say
 from holdfast.errors import RuntimeClosed, UnknownTurn
 from holdfast.events import TURN_ENDS
+from holdfast.fold import fold
 from holdfast.hook import Hook
-from holdfast.state import fold
 from holdfast.store import Store
 from holdfast.stores.memory import MemoryStore
 from holdfast.stores.sqlite import SQLiteStore

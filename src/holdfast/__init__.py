@@ -3,11 +3,12 @@
     errors ids clock messages events                        0  data
     services network driver store schema tool hook          1  contracts
     policy capability config
-    state manifest resolve follow writer journal archive    2  the turn's terms
+    state fold manifest resolve follow writer journal archive    2  the turn's terms
     registry
     turn/ stores/ drivers/ capabilities/ workspace/         3  rooms
     engines/
-    agent handle runner session runtime sync testing/       4  wiring
+    agent manifests handle runner session runtime sync      4  wiring
+    testing/
     cli/                                                    5  apps
 
 Importing this runs nothing and loads no provider, database or web code.

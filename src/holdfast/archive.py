@@ -26,9 +26,9 @@ from holdfast.events import (
     decode_event,
     encode_event,
 )
+from holdfast.fold import fold
 from holdfast.ids import check_id
 from holdfast.messages import BlobRef, Text
-from holdfast.state import fold
 from holdfast.store import Store, digest_of
 
 FORMAT, VERSION = "holdfast.session", 1

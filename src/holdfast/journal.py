@@ -18,8 +18,8 @@ from typing import Any, TypeVar, cast
 
 from holdfast.errors import Superseded, UsageError
 from holdfast.events import Event, EventContext, Fact, Signal, TurnRecovered
+from holdfast.fold import catch_up, extend
 from holdfast.follow import Follower
-from holdfast.ids import new_id
 from holdfast.services import Scope
 from holdfast.state import State, TurnState
 from holdfast.store import FREE, Store, Terms
@@ -34,13 +34,6 @@ FIRST = 1
 """The epoch of the writer that creates a session."""
 
 _NO_TURN = EventContext()
-
-
-async def catch_up(state: State, store: Store) -> None:
-    """Fold in what the log has beyond this state."""
-    while page := await store.read(state.session_id, after=state.sequence, limit=10_000):
-        for event in page:
-            state.apply(event)
 
 
 class Journal:
@@ -144,19 +137,9 @@ class Journal:
             raise UsageError(
                 f"session {self.state.session_id} is not claimed; await journal.own() before writing"
             )
-        state, now = self.state, self.now()
+        now = self.now()
         for fact in facts:
-            event = Event(
-                id=new_id("event"),
-                type=fact.kind,
-                ts=now,
-                session_id=state.session_id,
-                sequence=state.sequence + 1,
-                context=context or self.context,
-                data=fact,
-            )
-            self._staged.append(event)
-            state.apply(event)
+            self._staged.append(extend(self.state, fact, context or self.context, now))
 
     async def record(self, *facts: Fact, context: EventContext | None = None) -> None:
         """Make these facts (and all staged ones) durable, then publish them.

@@ -9,13 +9,13 @@ from itertools import chain
 from typing import Any
 
 from holdfast.errors import RuntimeClosed, SessionHeld, UnknownTurn
-from holdfast.events import TURN_ENDS, EventContext, TurnCancelled
+from holdfast.events import EventContext, TurnCancelled
+from holdfast.fold import catch_up, outcome_of
 from holdfast.handle import TurnResult, ended, resting
-from holdfast.journal import UNCLAIMED, Journal, catch_up
+from holdfast.journal import UNCLAIMED, Journal
 from holdfast.manifest import Manifest
-from holdfast.state import Outcome, State
 from holdfast.turn.finish import finish
-from holdfast.turn.loop import Waiting, run_turn
+from holdfast.turn.loop import Rest, Waiting, run_turn
 
 Spawn = Callable[[Coroutine[Any, Any, None]], "asyncio.Task[None]"]
 
@@ -128,16 +128,14 @@ class Runner:
         return await waiter
 
     async def _from_log(self, turn_id: str) -> TurnResult:
-        """For a turn that ended some time ago: fold the log up to its end."""
-        state = State(session_id=self.journal.state.session_id)
-        while page := await self.journal.store.read(state.session_id, after=state.sequence):
-            for event in page:
-                state.apply(event)
-                if event.type in TURN_ENDS and event.context.turn_id == turn_id and state.outcome is not None:
-                    return ended(state.outcome)
-        raise UnknownTurn(
-            f"session {state.session_id} has no turn {turn_id} that ended; its log has {state.sequence} events"
-        )
+        """For a turn that ended some time ago."""
+        state = self.journal.state
+        outcome = await outcome_of(turn_id, state.session_id, self.journal.store)
+        if outcome is None:
+            raise UnknownTurn(
+                f"session {state.session_id} has no turn {turn_id} that ended; its log has {state.sequence} events"
+            )
+        return ended(outcome)
 
     async def cancel(self, turn_id: str, reason: str) -> TurnResult:
         """End the turn as cancelled, wherever it stands. One that has ended stays as it ended."""
@@ -219,7 +217,7 @@ class Runner:
         starts, self._resting = self._starts, False
         reason = self._cancel_reason()
         if reason is not None:
-            rest: Waiting | Outcome = await finish("cancelled", self.journal, manifest, reason)
+            rest: Rest = await finish("cancelled", self.journal, manifest, reason)
         else:
             rest = await run_turn(self.journal, manifest, lambda: self._interrupting)
         if not isinstance(rest, Waiting):

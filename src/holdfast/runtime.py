@@ -11,28 +11,27 @@ import asyncio
 import os
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 from types import TracebackType
 from typing import Any, Self
 from weakref import WeakValueDictionary, ref
 
-from holdfast.agent import Agent, Harness, read_layers, write_layers
+from holdfast.agent import Agent, Harness
 from holdfast.clock import Clock, SystemClock
-from holdfast.config import Config, Layer, Model
+from holdfast.config import Config, Model
 from holdfast.engines.local import Report, Worker, log
-from holdfast.errors import ConfigError, RuntimeClosed, SessionHeld, StoreError, StoreReadOnly, UnknownSession
+from holdfast.errors import ConfigError, RuntimeClosed, SessionHeld, StoreError, UnknownSession
 from holdfast.events import Fact, SessionCreated
+from holdfast.fold import catch_up
 from holdfast.ids import check_id, new_id
-from holdfast.journal import FIRST, UNCLAIMED, Journal, catch_up
-from holdfast.manifest import Manifest
+from holdfast.journal import FIRST, UNCLAIMED, Journal
+from holdfast.manifests import Manifests, Stack, own, stack
 from holdfast.registry import Registry
-from holdfast.resolve import resolve
 from holdfast.runner import Runner
 from holdfast.services import FILES, Key, Later, Scope
 from holdfast.session import Session
 from holdfast.state import State, TurnStatus
-from holdfast.store import Head, Store, digest_of
+from holdfast.store import Head, Store
 from holdfast.stores.memory import MemoryStore
 from holdfast.turn.input import check_metadata, check_text
 from holdfast.workspace.log_files import LogFiles
@@ -41,13 +40,8 @@ from holdfast.writer import LEASE, READER, Writer, this_process
 Services = Mapping[Key[Any], Any]
 """Services by key, lent to sessions."""
 
-_Given = tuple[tuple[Layer, ...] | None, tuple[Layer, ...]]
+_Given = tuple[Stack | None, Stack]
 """The layers given instead of the session's own, and those on top."""
-
-MANIFESTS_KEPT = 1_000
-"""Manifests a runtime remembers. One that was forgotten is made again from its layers."""
-
-_ManifestKey = tuple[tuple[int, ...], frozenset[Key[Any]]]
 
 
 class Runtime:
@@ -73,10 +67,9 @@ class Runtime:
         self.registry = registry or Registry()
         self.store: Store = _store(store, self.registry)
         self.clock: Clock = clock or SystemClock()
-        self._base = (Layer(name="runtime", config=Config(model=model)),) if model is not None else ()
-        self._agents = {agent.name: agent for agent in agents}
+        self._manifests = Manifests(self.store, self.registry, model=model, agents=agents)
         self._services: dict[Key[Any], Any] = dict(services or {})
-        self._lent: frozenset[Key[Any]] = frozenset({FILES, *self._services})
+        self._lent: frozenset[object] = frozenset({FILES, *self._services})
         self._drain = drain
         self._writer = this_process(lease)
         self._heart: asyncio.Task[None] | None = None
@@ -86,7 +79,6 @@ class Runtime:
         self._tasks: set[asyncio.Task[None]] = set()
         self._runners: WeakValueDictionary[str, Runner] = WeakValueDictionary()
         self._opening: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
-        self._manifests: dict[_ManifestKey, _Resolved] = {}
 
     async def __aenter__(self) -> Self:
         await self.store.open()
@@ -149,13 +141,12 @@ class Runtime:
         check_text(title=title)
         check_metadata(metadata or {})
         if agent is not None:
-            self._agents[agent.name] = agent
-        layers = _stack(harness, agent, config)
+            self._manifests.know(agent)
+        layers = stack(harness, agent, config)
         state = State(session_id=new_id("session"))
         journal = Journal(self.store, self.clock.now, state, epoch=FIRST, writer=self._writer)
-        key = self._key(layers, services)
-        session = self._seat(journal, layers, services, key)
-        resolved = self._manifests.get(key) or await self._resolve(key, layers)
+        session = self._seat(journal, layers, services)
+        resolved = await self._manifests.of(layers, self._lent_with(services))
         journal.stage(
             SessionCreated(
                 harness=harness.name if harness else "",
@@ -194,11 +185,11 @@ class Runtime:
             runner = self._runners.get(session_id)
             if runner is not None and runner.journal.broken is None:
                 return Session(runner)
-            given = _stack(harness, agent, None) if agent or harness else None
+            given = stack(harness, agent, None) if agent or harness else None
             drive = drive and not read_only
             name = READER if read_only else self._writer.name
             writer = Writer(name=name, lease=self._writer.lease if drive else 0.0)
-            return await self._load(session_id, (given, _own(config)), services, writer, drive=drive)
+            return await self._load(session_id, (given, own(config)), services, writer, drive=drive)
 
     async def _load(
         self, session_id: str, layers: _Given, services: Services | None, writer: Writer, *, drive: bool
@@ -210,9 +201,9 @@ class Runtime:
                 f"this store has no session {session_id}; `holdfast sessions` lists those it has"
             )
         given, own = layers
-        stack = (*(given or await self._recall(state, drive=drive)), *own)
+        given = (*(given or await self._manifests.recall(state, drive=drive)), *own)
         journal = Journal(self.store, self.clock.now, state, epoch=UNCLAIMED, writer=writer)
-        session = self._seat(journal, stack, services, self._key(stack, services), drive=drive)
+        session = self._seat(journal, given, services, drive=drive)
         if drive and state.due() is not None:
             with suppress(SessionHeld):  # another process is at work on it: it can be followed here
                 await session.resume()
@@ -274,17 +265,15 @@ class Runtime:
         if not self._open:
             raise RuntimeClosed
 
-    def _key(self, layers: tuple[Layer, ...], services: Services | None) -> _ManifestKey:
-        """What a manifest follows from: the layers, and the services that are lent."""
-        lent = self._lent | frozenset(services) if services else self._lent
-        return tuple([id(layer) for layer in layers]), lent
+    def _lent_with(self, services: Services | None) -> frozenset[object]:
+        """Keys of all that a session with these services of its own is lent."""
+        return self._lent | frozenset(services) if services else self._lent
 
     def _seat(
         self,
         journal: Journal,
-        layers: tuple[Layer, ...],
+        layers: Stack,
         services: Services | None,
-        key: _ManifestKey,
         *,
         drive: bool = True,
     ) -> Session:
@@ -292,11 +281,7 @@ class Runtime:
         self._may_hold = self._may_hold or journal.writer.name != READER
         lent = {FILES: Later(partial(_log_files, ref(journal))), **self._services, **(services or {})}
         journal.scope = Scope(lent)
-
-        async def manifest() -> Manifest:
-            found = self._manifests.get(key) or await self._resolve(key, layers)
-            return found.manifest
-
+        manifest = partial(self._manifests.manifest, layers, self._lent_with(services))
         runner = Runner(journal, self._spawn, manifest, drives=drive)
         if drive:
             self._runners[journal.state.session_id] = runner
@@ -313,18 +298,6 @@ class Runtime:
         task.add_done_callback(self._tasks.discard)
         return task
 
-    async def _resolve(self, key: _ManifestKey, layers: tuple[Layer, ...]) -> _Resolved:
-        """The manifest of these layers, made once and kept in the store under its digest."""
-        manifest = resolve((*self._base, *layers), names=self.registry, lent=key[1])
-        body = write_layers(layers)
-        with suppress(StoreReadOnly):  # then nothing can run under this manifest either
-            await self.store.put_blob(manifest.document)
-            await self.store.put_blob(body)
-        found = self._manifests[key] = _Resolved(layers=layers, manifest=manifest, written=digest_of(body))
-        if len(self._manifests) > MANIFESTS_KEPT:
-            del self._manifests[next(iter(self._manifests))]
-        return found
-
     async def _beat(self) -> None:
         """Keep the leases of sessions at work, also while a model streams or a tool sleeps."""
         while True:
@@ -334,36 +307,6 @@ class Runtime:
                     StoreError
                 ):  # the next beat tries again, and the epoch guards the log meanwhile
                     await self.store.renew(self._writer.name, self._writer.lease)
-
-    async def _recall(self, state: State, *, drive: bool) -> tuple[Layer, ...]:
-        """The layers this session was made with, as far as they can be had."""
-        known = self._agents.get(state.agent)
-        if known is not None and not state.harness:
-            return known.layers
-        layers, missing = read_layers(await self.store.get_blob(state.layers)) if state.layers else ((), ())
-        if missing and drive:
-            raise ConfigError(
-                f"session {state.session_id} was made with {', '.join(missing)}, which only your program can give "
-                f"back: pass its agent to runtime.open(id, agent), or to Runtime(agents=[...]) as {state.agent!r}"
-            )
-        return layers
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Resolved:
-    """A manifest, the layers it was made of (held, so that their identity stays theirs), and where they are written."""
-
-    layers: tuple[Layer, ...]
-    manifest: Manifest
-    written: str
-
-
-def _stack(harness: Harness | None, agent: Agent | None, config: Config | None) -> tuple[Layer, ...]:
-    return (*(harness.layers if harness else ()), *(agent.layers if agent else ()), *_own(config))
-
-
-def _own(config: Config | None) -> tuple[Layer, ...]:
-    return (Layer(name="session", config=config),) if config is not None else ()
 
 
 def _next_turn(state: State) -> str:

@@ -1,22 +1,19 @@
-"""What follows from a log: `fold(events)`.
+"""What follows from a log: messages, turn status, claims, asks, files.
 
-Messages, turn status, claims, asks, files: each is computed here and nowhere else. `State.apply` is the only code that
-changes a state; whoever reads one treats it as read-only. A state can be written as JSON and read back at any point,
-and the planner then decides the same.
+`holdfast.fold` is the only code that changes a state; whoever reads one treats it as read-only. A state can be written
+as JSON and read back at any point, and the planner then decides the same.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
 from datetime import datetime
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
 from msgspec import Struct, field
 
-from holdfast import events as facts
-from holdfast.events import Effect, Event, Fact, Failure, TurnStop
-from holdfast.messages import Message, StopReason, ToolCall, ToolResult, Usage, tool_message
+from holdfast.events import AskOpened, Effect, Failure, FileWritten, TurnStop
+from holdfast.messages import Message, StopReason, ToolCall, ToolResult, Usage
 
 TurnStatus = Literal["queued", "running", "waiting", "completed", "failed", "cancelled"]
 
@@ -129,17 +126,11 @@ class State(Struct, kw_only=True, omit_defaults=True):
     """Of the last turn that ended."""
     keys: dict[str, str] = field(default_factory=dict)
     """Turn ids by the idempotency keys of accepted inputs."""
-    asks: dict[str, facts.AskOpened] = field(default_factory=dict)
+    asks: dict[str, AskOpened] = field(default_factory=dict)
     """Open asks by id."""
-    files: dict[str, facts.FileWritten] = field(default_factory=dict)
+    files: dict[str, FileWritten] = field(default_factory=dict)
     """Session files by path."""
     usage: Usage = Usage()
-
-    def apply(self, event: Event) -> None:
-        """Take in the next event."""
-        self.sequence = event.sequence
-        if rule := _RULES.get(type(event.data)):
-            rule(self, event, event.data)
 
     def due(self) -> datetime | None:
         """From when on something is owed that any worker may take up; None when it takes an input or an answer."""
@@ -165,14 +156,6 @@ class State(Struct, kw_only=True, omit_defaults=True):
         return "queued" if any(entry.turn_id == turn_id for entry in self.queue) else None
 
 
-def fold(session_id: str, events: Iterable[Event]) -> State:
-    """The state after these events, from the first on."""
-    state = State(session_id=session_id)
-    for event in events:
-        state.apply(event)
-    return state
-
-
 def encode_state(state: State) -> bytes:
     """The state as JSON."""
     return msgspec.json.encode(state)
@@ -182,198 +165,5 @@ def decode_state(body: bytes) -> State:
     """The state in this JSON."""
     return _state_decoder.decode(body)
 
-
-def _created(state: State, event: Event, fact: facts.SessionCreated) -> None:
-    state.created_at = event.ts
-    state.agent, state.harness, state.layers = fact.agent, fact.harness, fact.layers
-    state.title = fact.title
-    state.metadata = dict(fact.metadata)
-
-
-def _updated(state: State, event: Event, fact: facts.SessionUpdated) -> None:
-    if fact.title is not None:
-        state.title = fact.title
-    if fact.metadata is not None:
-        state.metadata = dict(fact.metadata)
-
-
-def _accepted(state: State, event: Event, fact: facts.InputMessage) -> None:
-    state.accepted_at = event.ts
-    if fact.steer and state.turn is not None and state.turn.id == fact.turn_id:
-        state.turn.steering.append(fact.message)
-    else:
-        state.queue.append(Queued(turn_id=fact.turn_id, message=fact.message))
-    if fact.key:
-        state.keys[fact.key] = fact.turn_id
-
-
-def _began(state: State, event: Event, fact: facts.TurnStarted) -> None:
-    begun = set(fact.inputs)
-    state.messages.extend([entry.message for entry in state.queue if entry.message.id in begun])
-    state.queue = [entry for entry in state.queue if entry.message.id not in begun]
-    state.turn = TurnState(
-        id=event.context.turn_id,
-        manifest=fact.manifest,
-        started_at=event.ts,
-        inputs=fact.inputs,
-        deadline=fact.deadline,
-    )
-
-
-def _steered(state: State, event: Event, fact: facts.TurnSteered) -> None:
-    if (turn := state.turn) is not None:
-        entered = [message for message in turn.steering if message.id in fact.inputs]
-        turn.steering = [message for message in turn.steering if message.id not in fact.inputs]
-        turn.inputs += tuple(message.id for message in entered)
-        turn.stop = None
-        state.messages.extend(entered)
-
-
-def _recovered(state: State, event: Event, fact: facts.TurnRecovered) -> None:
-    if state.turn is not None:
-        state.turn.recoveries = fact.attempt
-
-
-def _replied(state: State, event: Event, fact: facts.OutputMessageCompleted) -> None:
-    state.messages.append(fact.message)
-    state.usage += fact.usage
-    if (turn := state.turn) is not None:
-        turn.iteration = fact.iteration
-        turn.recoveries = 0
-        turn.attempt, turn.retry_at = 0, None
-        turn.stop = fact.stop
-        turn.output_id = fact.message.id
-        turn.usage += fact.usage
-        turn.calls = {call.id: CallState(call=call) for call in fact.message.calls}
-
-
-def _reason_failed(state: State, event: Event, fact: facts.ReasonFailed) -> None:
-    if (turn := state.turn) is not None:
-        turn.attempt = fact.attempt
-        turn.retry_at = fact.retry_at
-        turn.failure = fact.error if fact.retry_at is None else None
-
-
-def _claimed(state: State, event: Event, fact: facts.ToolStarted) -> None:
-    if call := _call(state, fact.call_id):
-        call.attempt = fact.attempt
-        call.effect = fact.effect
-        call.arguments_digest = fact.arguments_digest
-        call.dispatched = fact.dispatched
-
-
-def _settled(state: State, event: Event, fact: facts.ToolCompleted) -> None:
-    call = _call(state, fact.result.call_id)
-    if call is None or call.result is not None or state.turn is None:
-        return
-    call.result = fact.result
-    state.turn.recoveries = 0
-    if fact.result.status == "in_doubt":
-        state.turn.in_doubt.append(fact.result)
-    if not state.turn.acting:
-        results = [settled.result for settled in state.turn.calls.values() if settled.result]
-        state.messages.extend([tool_message(result) for result in results])
-        state.turn.stop = None
-
-
-def _ask_opened(state: State, event: Event, fact: facts.AskOpened) -> None:
-    state.asks[fact.ask_id] = fact
-    if call := _call(state, fact.call_id):
-        call.ask_id, call.asked = fact.ask_id, fact.arguments
-
-
-def _ask_answered(state: State, event: Event, fact: facts.AskAnswered) -> None:
-    _close_ask(state, fact.ask_id, fact.verdict, fact.reason)
-
-
-def _ask_expired(state: State, event: Event, fact: facts.AskExpired) -> None:
-    _close_ask(state, fact.ask_id, "denied", "nobody answered in time")
-
-
-def _close_ask(state: State, ask_id: str, verdict: Literal["approved", "denied"], reason: str) -> None:
-    ask = state.asks.pop(ask_id, None)
-    if ask is not None and (call := _call(state, ask.call_id)):
-        call.verdict, call.verdict_reason = verdict, reason
-
-
-def _decided(state: State, event: Event, fact: facts.HookDecided) -> None:
-    if fact.decision == "interrupt" and state.turn is not None:
-        state.turn.failure = Failure(code="interrupted", message=fact.reason)
-        state.turn.failure_stop = "interrupted"
-
-
-def _completed(state: State, event: Event, fact: facts.TurnCompleted) -> None:
-    _end(state, "completed", fact.stop)
-
-
-def _failed(state: State, event: Event, fact: facts.TurnFailed) -> None:
-    _end(state, "failed", fact.stop, fact.error)
-
-
-def _cancelled(state: State, event: Event, fact: facts.TurnCancelled) -> None:
-    turn_id = event.context.turn_id
-    if state.turn is not None and state.turn.id == turn_id:
-        _end(state, "cancelled", "cancelled")
-        return
-    state.queue = [entry for entry in state.queue if entry.turn_id != turn_id]
-    state.outcome = Outcome(
-        turn_id=turn_id, status="cancelled", stop="cancelled", iterations=0, usage=Usage()
-    )
-
-
-def _end(state: State, status: TurnStatus, stop: TurnStop, error: Failure | None = None) -> None:
-    if (turn := state.turn) is None:
-        return
-    last = state.messages[-1]
-    state.outcome = Outcome(
-        turn_id=turn.id,
-        status=status,
-        stop=stop,
-        iterations=turn.iteration,
-        usage=turn.usage,
-        text=last.text if last.id == turn.output_id else "",
-        error=error,
-        in_doubt=tuple(turn.in_doubt),
-    )
-    for message in turn.steering:  # came too late to be heard: it becomes an input of its own
-        own = f"turn_{message.id.removeprefix('message_')}"
-        state.queue.append(Queued(turn_id=own, message=message))
-    state.asks = {ask_id: ask for ask_id, ask in state.asks.items() if ask.call_id not in turn.calls}
-    state.turn = None
-
-
-def _written(state: State, event: Event, fact: facts.FileWritten) -> None:
-    state.files[fact.path] = fact
-
-
-def _deleted(state: State, event: Event, fact: facts.FileDeleted) -> None:
-    state.files.pop(fact.path, None)
-
-
-def _call(state: State, call_id: str) -> CallState | None:
-    return state.turn.calls.get(call_id) if state.turn is not None else None
-
-
-_RULES: dict[type[Fact], Callable[[State, Event, Any], None]] = {
-    facts.SessionCreated: _created,
-    facts.SessionUpdated: _updated,
-    facts.InputMessage: _accepted,
-    facts.TurnStarted: _began,
-    facts.TurnSteered: _steered,
-    facts.TurnRecovered: _recovered,
-    facts.OutputMessageCompleted: _replied,
-    facts.ReasonFailed: _reason_failed,
-    facts.ToolStarted: _claimed,
-    facts.ToolCompleted: _settled,
-    facts.AskOpened: _ask_opened,
-    facts.AskAnswered: _ask_answered,
-    facts.AskExpired: _ask_expired,
-    facts.HookDecided: _decided,
-    facts.TurnCompleted: _completed,
-    facts.TurnFailed: _failed,
-    facts.TurnCancelled: _cancelled,
-    facts.FileWritten: _written,
-    facts.FileDeleted: _deleted,
-}
 
 _state_decoder = msgspec.json.Decoder(State)

@@ -14,10 +14,11 @@ from tests.gates.source import BY_NAME, PACKAGE, Import, Module
 LEVELS = (
     ("errors", "ids", "clock", "messages", "events"),
     ("services", "network", "driver", "store", "schema", "tool", "hook", "policy", "capability", "config"),
-    ("state", "manifest", "resolve", "follow", "writer", "journal", "archive", "registry"),
+    ("state", "fold", "manifest", "resolve", "follow", "writer", "journal", "archive", "registry"),
     ("turn", "stores", "drivers", "capabilities", "workspace", "mcp", "engines"),
     (
         "agent",
+        "manifests",
         "handle",
         "runner",
         "session",

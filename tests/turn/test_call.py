@@ -29,8 +29,8 @@ from holdfast import (
 from holdfast.config import Limits
 from holdfast.drivers.sim import call, calls, say
 from holdfast.events import Event, FileWritten
+from holdfast.fold import fold
 from holdfast.schema import MAX_ARGUMENT_DEPTH, Parameters
-from holdfast.state import fold
 from holdfast.stores.memory import MemoryStore
 from holdfast.testing.clock import START
 from tests.turn.scenes import (

@@ -16,9 +16,10 @@ from holdfast.config import Config, Limits
 from holdfast.driver import Request
 from holdfast.drivers.sim import Sim, Step, calls, fail, say
 from holdfast.events import AskOpened, Failure
+from holdfast.fold import apply, fold
 from holdfast.messages import Text, ToolCall, ToolResult, user_message
 from holdfast.policy import Action, Policy
-from holdfast.state import CallState, Queued, State, TurnState, decode_state, encode_state, fold
+from holdfast.state import CallState, Queued, State, TurnState, decode_state, encode_state
 from holdfast.testing import VirtualClock, run_virtual
 from holdfast.turn.decide import RECORDS, RULES, Act, Begin, Owed, Reason, Rule, Stop, Wait, decide
 from tests.turn.scenes import assert_sound
@@ -337,7 +338,7 @@ def test_a_state_rebuilt_between_any_two_facts_gives_the_same_next_step(
         rebuilt = decode_state(encode_state(rebuilt))
         assert encode_state(rebuilt) == encode_state(folded)
         if known < len(events):
-            rebuilt.apply(events[known])
+            apply(rebuilt, events[known])
     assert encode_state(rebuilt) == encode_state(live)
 
 
@@ -357,4 +358,4 @@ def test_a_step_records_only_what_the_table_says(story: list[Step], verdicts: li
     for event in events:
         step = decide(state, manifest, event.ts)
         assert event.type in FROM_OUTSIDE or event.type in RECORDS[type(step)], (step, event)
-        state.apply(event)
+        apply(state, event)

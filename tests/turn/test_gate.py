@@ -25,9 +25,9 @@ from holdfast import (
 )
 from holdfast.drivers.sim import Sim, call, calls, fail, say
 from holdfast.events import HookDecided
+from holdfast.fold import fold
 from holdfast.hook import Hook, Point
 from holdfast.policy import Action, Policy
-from holdfast.state import fold
 from holdfast.testing.clock import START
 from tests.turn.scenes import agent_of, assert_sound, claims, kinds, results, session_with
 

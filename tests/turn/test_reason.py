@@ -30,7 +30,7 @@ from holdfast.driver import Emit
 from holdfast.drivers.sim import Sim, Step, call, calls, fail, say
 from holdfast.errors import RETRYABLE, DriverErrorKind, MissingCredential, UnknownModel
 from holdfast.events import OutputMessageCompleted, ReasonFailed
-from holdfast.state import fold
+from holdfast.fold import fold
 from holdfast.stores.memory import MemoryStore
 from holdfast.testing import VirtualClock
 from holdfast.testing.clock import START

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 
 from holdfast.errors import UnknownBlob
 from holdfast.events import Event, EventContext, Fact, decode_event, encode_event
+from holdfast.fold import apply
 from holdfast.ids import new_id
 from holdfast.state import State
 from holdfast.store import digest_of
@@ -32,7 +33,7 @@ class Bench:
                 context=EventContext(),
                 data=fact,
             )
-            self.state.apply(decode_event(encode_event(event)))
+            apply(self.state, decode_event(encode_event(event)))
             self.facts.append(fact)
         await asyncio.sleep(0)
 

@@ -14,7 +14,7 @@ from msgspec import Struct
 from holdfast import Event, HoldfastError, SQLiteStore
 from holdfast.cli.text import clean, count
 from holdfast.errors import StoreCorrupt
-from holdfast.state import fold
+from holdfast.fold import fold
 from holdfast.testing import problems_in
 
 PAGE = 1_000

@@ -6,7 +6,8 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from holdfast.events import TURN_ENDS, AskOpened, Event, InputMessage, OutputMessageCompleted, ToolCompleted
-from holdfast.state import encode_state, fold
+from holdfast.fold import fold
+from holdfast.state import encode_state
 from holdfast.testing.crash_report import CrashProblem, ToolTally
 from holdfast.testing.crash_scene import Scene
 from holdfast.testing.invariants import problems_in

@@ -19,8 +19,9 @@ from holdfast.events import (
     ToolStarted,
     TurnStarted,
 )
+from holdfast.fold import fold
 from holdfast.messages import Message, ToolCall, ToolResult
-from holdfast.state import State, fold
+from holdfast.state import State
 from holdfast.turn.repair import repair
 
 

@@ -26,13 +26,17 @@ class Waiting(Struct, frozen=True):
     wait: Wait
 
 
+Rest = Waiting | Outcome
+"""How a turn rests: for a while, or for good."""
+
+
 def _never() -> bool:
     return False
 
 
 async def run_turn(
     journal: Journal, manifest: Manifest, interrupted: Callable[[], bool] = _never
-) -> Waiting | Outcome:
+) -> Rest:
     """Bring the session's turn to rest. Raises `StoreError` when the log cannot be written.
 
     `interrupted` is asked between steps whether this task was cancelled: a tool may have kept that to itself.

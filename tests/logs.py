@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 
 from holdfast.clock import Clock, SystemClock
-from holdfast.events import Event, EventContext, SessionUpdated, Signal, TextDelta, TurnCompleted, TurnFailed
+from holdfast.events import Event, EventContext, SessionUpdated, TurnCompleted, TurnFailed
 from holdfast.events import Failure as Fault
 from holdfast.fold import fold
-from holdfast.follow import Follower
+from holdfast.follow import Follower, Signal, TextDelta
 from holdfast.journal import Journal
 from holdfast.state import State
 from holdfast.store import Store

@@ -16,12 +16,11 @@ from holdfast.events import (
     Event,
     EventContext,
     SessionUpdated,
-    Signal,
-    TextDelta,
     UnknownFact,
     decode_event,
     encode_event,
 )
+from holdfast.follow import Signal, TextDelta
 from tests.golden.facts import AT, FACTS, FOLDER, event_of, golden
 
 

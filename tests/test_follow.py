@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from holdfast.errors import StoreFull
-from holdfast.events import Event, Lagged, Signal
-from holdfast.follow import Follower
+from holdfast.events import Event
+from holdfast.follow import Follower, Lagged, Signal
 from holdfast.journal import Journal
 from holdfast.stores.memory import MemoryStore
 from tests.logs import DONE, FAILED, OTHER, SESSION, TURN, delta, new_journal, next_of, shown, titled

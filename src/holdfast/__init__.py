@@ -34,17 +34,8 @@ from holdfast.errors import (
     UsageError,
     WorkspaceError,
 )
-from holdfast.events import (
-    ArgumentsDelta,
-    AskOpened,
-    Event,
-    Fact,
-    Lagged,
-    TextDelta,
-    ThinkingDelta,
-    ToolOutput,
-    ToolProgress,
-)
+from holdfast.events import AskOpened, Event, Fact
+from holdfast.follow import ArgumentsDelta, Lagged, TextDelta, ThinkingDelta, ToolOutput, ToolProgress
 from holdfast.handle import Turn, TurnResult
 from holdfast.hook import Allow, AskFor, Decision, Defer, Deny, Hook, HookEvent, Interrupt, Modify
 from holdfast.manifest import Manifest

@@ -1,11 +1,8 @@
-"""Facts and signals: the one contract the whole system hangs on.
+"""Facts: the one contract the whole system hangs on.
 
 A *fact* is something that happened, in the past tense. Wrapped in its envelope it is an `Event`, and the only
 way to make one is `Journal.record`. A session's events are numbered 1..n without gaps and never change; a changed
 meaning is a new kind. Unknown fields are ignored on read, unknown kinds are kept as `UnknownFact`.
-
-A *signal* is live only: never stored, never numbered, dropped for a reader too slow to keep up, who is told so
-with `Lagged` and can repair from the log.
 """
 
 from __future__ import annotations
@@ -139,6 +136,22 @@ class OutputMessageCompleted(Fact, frozen=True, kw_only=True, omit_defaults=True
     usage: Usage = Usage()
     duration_ms: int = 0
     first_token_ms: int | None = None
+
+
+class OutputMessageShown(Fact, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+    """More words of a message that is still being written: readers have seen them, whatever becomes of it."""
+
+    kind: ClassVar[str] = "output.message.shown"
+    message_id: str
+    text: str
+
+
+class OutputMessageReplaced(Fact, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+    """What was shown of this message is void: the model is asked again, for a message with another id."""
+
+    kind: ClassVar[str] = "output.message.replaced"
+    message_id: str
+    reason: str = ""
 
 
 class ReasonFailed(Fact, frozen=True, kw_only=True, omit_defaults=True, gc=False):
@@ -336,57 +349,3 @@ def decode_event(body: bytes) -> Event:
         context=raw.context,
         data=data,
     )
-
-
-class TextDelta(Struct, frozen=True, kw_only=True, tag="output.message.delta", gc=False):
-    """More words of the message being written."""
-
-    turn_id: str
-    message_id: str
-    text: str
-
-
-class ThinkingDelta(Struct, frozen=True, kw_only=True, tag="reason.thinking.delta", gc=False):
-    """More of the model's reasoning."""
-
-    turn_id: str
-    message_id: str
-    text: str
-
-
-class ArgumentsDelta(Struct, frozen=True, kw_only=True, tag="tool.arguments.delta", gc=False):
-    """More of a call's arguments; `index` is the call's place in the message."""
-
-    turn_id: str
-    message_id: str
-    text: str
-    index: int
-
-
-class ToolProgress(Struct, frozen=True, kw_only=True, tag="tool.progress", gc=False):
-    """A running tool says how far it is."""
-
-    turn_id: str
-    call_id: str
-    name: str
-    message: str
-
-
-class ToolOutput(Struct, frozen=True, kw_only=True, tag="tool.output.delta", gc=False):
-    """More of a running tool's output."""
-
-    turn_id: str
-    call_id: str
-    name: str
-    text: str
-    stream: Literal["stdout", "stderr"] = "stdout"
-
-
-class Lagged(Struct, frozen=True, kw_only=True, tag="lagged", gc=False):
-    """This reader was too slow: `missed` items were dropped for it. Events after `after` can be read from the log."""
-
-    missed: int
-    after: int
-
-
-Signal = TextDelta | ThinkingDelta | ArgumentsDelta | ToolProgress | ToolOutput | Lagged

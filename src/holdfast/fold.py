@@ -125,8 +125,20 @@ def _replied(state: State, event: Event, fact: facts.OutputMessageCompleted) -> 
         turn.attempt, turn.retry_at = 0, None
         turn.stop = fact.stop
         turn.output_id = fact.message.id
+        turn.shown_id = turn.shown = ""
         turn.usage += fact.usage
         turn.calls = {call.id: CallState(call=call) for call in fact.message.calls}
+
+
+def _shown(state: State, event: Event, fact: facts.OutputMessageShown) -> None:
+    if (turn := state.turn) is not None:
+        turn.shown = turn.shown + fact.text if turn.shown_id == fact.message_id else fact.text
+        turn.shown_id = fact.message_id
+
+
+def _replaced(state: State, event: Event, fact: facts.OutputMessageReplaced) -> None:
+    if (turn := state.turn) is not None and turn.shown_id == fact.message_id:
+        turn.shown_id = turn.shown = ""
 
 
 def _reason_failed(state: State, event: Event, fact: facts.ReasonFailed) -> None:
@@ -244,6 +256,8 @@ _RULES: dict[type[Fact], Callable[[State, Event, Any], None]] = {
     facts.TurnSteered: _steered,
     facts.TurnRecovered: _recovered,
     facts.OutputMessageCompleted: _replied,
+    facts.OutputMessageShown: _shown,
+    facts.OutputMessageReplaced: _replaced,
     facts.ReasonFailed: _reason_failed,
     facts.ToolStarted: _claimed,
     facts.ToolCompleted: _settled,

@@ -1,12 +1,73 @@
-"""Followers: live readers of a journal, bounded, told when they are too slow."""
+"""Followers: live readers of a journal, bounded, told when they are too slow.
+
+They see events, and *signals*, which are live only: never stored, never numbered, dropped for a reader too slow to keep
+up, who is told so with `Lagged` and can repair from the log.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
 from collections.abc import Sequence
+from typing import Literal
 
-from holdfast.events import TURN_ENDS, Event, Lagged, Signal
+from msgspec import Struct
+
+from holdfast.events import TURN_ENDS, Event
+
+
+class TextDelta(Struct, frozen=True, kw_only=True, tag="output.message.delta", gc=False):
+    """More words of the message being written."""
+
+    turn_id: str
+    message_id: str
+    text: str
+
+
+class ThinkingDelta(Struct, frozen=True, kw_only=True, tag="reason.thinking.delta", gc=False):
+    """More of the model's reasoning."""
+
+    turn_id: str
+    message_id: str
+    text: str
+
+
+class ArgumentsDelta(Struct, frozen=True, kw_only=True, tag="tool.arguments.delta", gc=False):
+    """More of a call's arguments; `index` is the call's place in the message."""
+
+    turn_id: str
+    message_id: str
+    text: str
+    index: int
+
+
+class ToolProgress(Struct, frozen=True, kw_only=True, tag="tool.progress", gc=False):
+    """A running tool says how far it is."""
+
+    turn_id: str
+    call_id: str
+    name: str
+    message: str
+
+
+class ToolOutput(Struct, frozen=True, kw_only=True, tag="tool.output.delta", gc=False):
+    """More of a running tool's output."""
+
+    turn_id: str
+    call_id: str
+    name: str
+    text: str
+    stream: Literal["stdout", "stderr"] = "stdout"
+
+
+class Lagged(Struct, frozen=True, kw_only=True, tag="lagged", gc=False):
+    """This reader was too slow: `missed` items were dropped for it. Events after `after` can be read from the log."""
+
+    missed: int
+    after: int
+
+
+Signal = TextDelta | ThinkingDelta | ArgumentsDelta | ToolProgress | ToolOutput | Lagged
 
 
 class Follower:
@@ -88,6 +149,14 @@ class Follower:
 
     def __aiter__(self) -> Follower:
         return self
+
+    async def first(self, seconds: float) -> None:
+        """Wait for one item, and drop it, for so many seconds at most."""
+        try:
+            async with asyncio.timeout(seconds):
+                await anext(self, None)
+        except TimeoutError:
+            return
 
     async def __anext__(self) -> Event | Signal:
         while not self._items:

@@ -7,7 +7,8 @@ from typing import Any, Protocol
 
 from msgspec import Struct
 
-from holdfast.events import TURN_ENDS, AskOpened, Event, Failure, Signal, TurnStop
+from holdfast.events import TURN_ENDS, AskOpened, Event, Failure, TurnStop
+from holdfast.follow import Signal
 from holdfast.journal import Journal
 from holdfast.messages import ToolResult, Usage
 from holdfast.state import Outcome, State, TurnStatus
@@ -80,6 +81,10 @@ def resting(state: State, turn_id: str) -> TurnResult:
     )
 
 
+Item = Event | Signal
+"""What iterating a turn gives."""
+
+
 class Driving(Protocol):
     """What a handle needs of the one who drives the turn."""
 
@@ -127,7 +132,7 @@ class Turn:
     def __await__(self) -> Generator[Any, None, TurnResult]:
         return self._driving.result(self.id).__await__()
 
-    async def __aiter__(self) -> AsyncIterator[Event | Signal]:
+    async def __aiter__(self) -> AsyncIterator[Item]:
         with self._driving.journal.follow(self.id) as follower:
             after = self._since
             while after < follower.after:

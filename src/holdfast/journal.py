@@ -17,9 +17,9 @@ from datetime import datetime
 from typing import Any, TypeVar, cast
 
 from holdfast.errors import Superseded, UsageError
-from holdfast.events import Event, EventContext, Fact, Signal, TurnRecovered
+from holdfast.events import Event, EventContext, Fact, TurnRecovered
 from holdfast.fold import catch_up, extend
-from holdfast.follow import Follower
+from holdfast.follow import Follower, Signal
 from holdfast.services import Scope
 from holdfast.state import State, TurnState
 from holdfast.store import FREE, Store, Terms

@@ -15,8 +15,9 @@ from holdfast.ids import new_id
 Role = Literal["user", "assistant", "tool"]
 """Who speaks: a person, the model, or a tool answering the model."""
 
-StopReason = Literal["end_turn", "tool_calls", "max_tokens", "refusal"]
-"""Why a model stopped: it was done, it wants tools, it ran out of output tokens, or it (or a filter) declined."""
+StopReason = Literal["end_turn", "tool_calls", "max_tokens", "refusal", "cut_off"]
+"""Why a model stopped: it was done, it wants tools, it ran out of output tokens, or it (or a filter) declined.
+`cut_off`: it did not; its turn ended first, and these are the words that were shown by then."""
 
 CallStatus = Literal["ok", "error", "denied", "cancelled", "in_doubt"]
 """How a call ended. `in_doubt`: it was cut off after dispatch, and whether it had its effect is not known."""

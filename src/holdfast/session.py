@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable
 from typing import TypeVar
 
-from holdfast.events import Event, SessionUpdated, Signal, TurnRecovered
+from holdfast.events import Event, SessionUpdated, TurnRecovered
 from holdfast.handle import Turn, TurnResult
 from holdfast.messages import Message
 from holdfast.runner import Runner
@@ -131,7 +131,7 @@ class Session:
                     for event in page:
                         yield event
                     after = page[-1].sequence
-                await _first(follower)
+                await follower.first(POLL)
             finally:
                 follower.close()
 
@@ -153,12 +153,3 @@ class Session:
         if self.state.turn is not None or self.state.queue:
             self._runner.start()
         return self.turn
-
-
-async def _first(follower: AsyncIterator[Event | Signal]) -> None:
-    """Wait until something is published here, or it is time to look at the log again."""
-    try:
-        async with asyncio.timeout(POLL):
-            await anext(follower, None)
-    except TimeoutError:
-        return

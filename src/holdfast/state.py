@@ -69,6 +69,10 @@ class TurnState(Struct, kw_only=True, omit_defaults=True):
     calls: dict[str, CallState] = field(default_factory=dict)
     """The last reply's calls by id, in the model's order."""
     output_id: str = ""
+    shown_id: str = ""
+    """The message that is being written, or was when the model was cut off, once some of it was shown."""
+    shown: str = ""
+    """Its words so far."""
     usage: Usage = Usage()
     in_doubt: list[ToolResult] = field(default_factory=list)
     steering: list[Message] = field(default_factory=list)

@@ -19,8 +19,8 @@ from typing import Any, Self, TypeVar
 
 from holdfast import handle, runtime, session
 from holdfast.errors import RuntimeClosed, UsageError
-from holdfast.events import Event, Signal
-from holdfast.handle import TurnResult
+from holdfast.events import Event
+from holdfast.handle import Item, TurnResult
 from holdfast.messages import Message
 from holdfast.store import Head
 from holdfast.turn.input import Content
@@ -142,10 +142,10 @@ class Turn:
 
         return self._wait(rest())
 
-    def __iter__(self) -> Iterator[Event | Signal]:
+    def __iter__(self) -> Iterator[Item]:
         items = aiter(self.inner)
 
-        async def following() -> Event | Signal | None:
+        async def following() -> Item | None:
             return await anext(items, None)
 
         try:

@@ -14,6 +14,7 @@ import holdfast
 from holdfast import errors, events
 from holdfast.cli import main
 from holdfast.config import CONFIG_FIELDS, DEFAULT_LIMITS, Limits
+from holdfast.follow import Signal
 from holdfast.hook import Point
 from holdfast.messages import CallStatus
 from holdfast.registry import CAPABILITIES, DRIVERS
@@ -106,7 +107,7 @@ def test_every_kind_of_fact_is_documented_with_its_fields() -> None:
 
 
 def test_every_signal_is_documented_with_its_tag_and_fields() -> None:
-    for signal in get_args(events.Signal):
+    for signal in get_args(Signal):
         stands = in_backticks(row("events.md", signal.__name__))
         assert {signal.__struct_config__.tag, *signal.__struct_fields__} - stands == set(), signal
 

@@ -27,6 +27,8 @@ from holdfast.events import (
     HookDecided,
     InputMessage,
     OutputMessageCompleted,
+    OutputMessageReplaced,
+    OutputMessageShown,
     ReasonFailed,
     SessionCreated,
     SessionUpdated,
@@ -108,6 +110,10 @@ FACTS: dict[str, Fact] = {
         usage=USAGE,
         duration_ms=1_500,
         first_token_ms=300,
+    ),
+    "output.message.shown": OutputMessageShown(message_id=f"message_{HEX}3", text="I will "),
+    "output.message.replaced": OutputMessageReplaced(
+        message_id=f"message_{HEX}3", reason="the model was cut off"
     ),
     "reason.failed": ReasonFailed(reason="rate_limit", error=FAILURE, iteration=2, attempt=1, retry_at=LATER),
     "tool.started": ToolStarted(

@@ -171,6 +171,9 @@ class _Teller:
             )
             turn.entries.append(self.calls[call.id])
 
+    def replaced(self, event: Event, fact: facts.OutputMessageReplaced) -> None:
+        self._note(event, "replaced", f"{fact.message_id}, shown in part, is void: {fact.reason}")
+
     def model_failed(self, event: Event, fact: facts.ReasonFailed) -> None:
         again = "; it was to be tried again" if fact.retry_at else ""
         self._note(
@@ -238,6 +241,7 @@ _RULES: dict[type[facts.Fact], Callable[[_Teller, Event, Any], None]] = {
     facts.InputMessage: _Teller.accepted,
     facts.TurnStarted: _Teller.began,
     facts.OutputMessageCompleted: _Teller.replied,
+    facts.OutputMessageReplaced: _Teller.replaced,
     facts.ReasonFailed: _Teller.model_failed,
     facts.ToolStarted: _Teller.started,
     facts.ToolCompleted: _Teller.settled,

@@ -12,6 +12,7 @@ import msgspec
 from holdfast import Event, Lagged, TextDelta, ToolOutput, ToolProgress, TurnResult
 from holdfast import events as facts
 from holdfast.cli.text import clean, clock, count, duration, joined, one_line, size_of, tokens
+from holdfast.follow import Signal
 
 MARKS = {"ok": ("ok", "green"), "error": ("failed", "red"), "denied": ("denied", "yellow")}
 """How an outcome is called, and its colour; others are shown by their own name in magenta."""
@@ -24,7 +25,7 @@ class View(Protocol):
         """Say something about the command itself."""
         ...
 
-    def take(self, item: Event | facts.Signal) -> None:
+    def take(self, item: Event | Signal) -> None:
         """Show one thing."""
         ...
 
@@ -43,7 +44,7 @@ class JsonView:
     def note(self, text: str) -> None:
         """Nothing: only JSON is written."""
 
-    def take(self, item: Event | facts.Signal) -> None:
+    def take(self, item: Event | Signal) -> None:
         """Write the item."""
         click.echo(facts.encode_event(item) if isinstance(item, Event) else msgspec.json.encode(item))
 
@@ -72,7 +73,7 @@ class TextView:
         self._open = ""
         """What the last line is waiting for: `text`, a call's id, or nothing."""
 
-    def take(self, item: Event | facts.Signal) -> None:
+    def take(self, item: Event | Signal) -> None:
         """Show the item, if there is anything to see."""
         match item:
             case Event():
@@ -130,6 +131,10 @@ class TextView:
             self._say(text[len(shown) :])
         self._finish_line()
 
+    def _replaced(self, fact: facts.OutputMessageReplaced) -> None:
+        if self._streamed.pop(fact.message_id, ""):
+            self.note("! what was written above is void: the model is asked again", fg="yellow")
+
     def _model_failed(self, fact: facts.ReasonFailed) -> None:
         if fact.retry_at:  # otherwise the turn fails, and says so
             why = f"{fact.reason}: {one_line(fact.error.message, 200)}"
@@ -173,6 +178,7 @@ class TextView:
 
 _SHOWN: dict[type[facts.Fact], Callable[[TextView, Any], None]] = {
     facts.OutputMessageCompleted: TextView._replied,
+    facts.OutputMessageReplaced: TextView._replaced,
     facts.ReasonFailed: TextView._model_failed,
     facts.ToolStarted: TextView._started,
     facts.ToolCompleted: TextView._completed,

@@ -10,7 +10,8 @@ import msgspec
 from msgspec import Struct
 
 from holdfast.errors import ToolError, WorkspaceError
-from holdfast.events import Fact, Signal, ToolCompleted, ToolOutput, ToolProgress
+from holdfast.events import Fact, ToolCompleted
+from holdfast.follow import Signal, ToolOutput, ToolProgress
 from holdfast.journal import Journal
 from holdfast.messages import BlobRef, CallStatus, Document, Image, Text, ToolCall, ToolResult
 from holdfast.schema import InvalidArguments, encode_value

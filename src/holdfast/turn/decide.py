@@ -248,9 +248,16 @@ _ASKING = tuple(rule for rule in RULES if rule.phase != "acting")
 RECORDS: dict[type[Step], tuple[str, ...]] = {
     Begin: ("turn.started",),
     Compact: ("context.compacted",),
-    Reason: ("turn.steered", "output.message.completed", "reason.failed", "hook.decided"),
+    Reason: (
+        "turn.steered",
+        "output.message.shown",
+        "output.message.replaced",
+        "output.message.completed",
+        "reason.failed",
+        "hook.decided",
+    ),
     Act: ("hook.decided", "ask.opened", "ask.expired", "tool.started", "tool.completed"),
     Wait: (),
-    Stop: ("tool.completed", "turn.completed", "turn.failed", "turn.cancelled"),
+    Stop: ("output.message.completed", "tool.completed", "turn.completed", "turn.failed", "turn.cancelled"),
 }
 """The facts that carrying out a step may record, for the diagram. What a tool's services add is left out."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from holdfast.events import (
     Failure,
+    OutputMessageCompleted,
     ToolCompleted,
     TurnCancelled,
     TurnCompleted,
@@ -13,7 +14,7 @@ from holdfast.events import (
 from holdfast.hook import HookEvent
 from holdfast.journal import Journal
 from holdfast.manifest import Manifest
-from holdfast.messages import ToolResult
+from holdfast.messages import Message, Text, ToolResult
 from holdfast.state import CallState, Outcome, TurnState
 from holdfast.turn.call import CUT_OFF, NOT_RUN, STOPPED, result_of
 from holdfast.turn.gate import ask_hooks, has_gates
@@ -22,6 +23,8 @@ from holdfast.turn.gate import ask_hooks, has_gates
 async def finish(stop: TurnStop, journal: Journal, manifest: Manifest, reason: str = "") -> Outcome:
     """End the turn for this reason. Hooks after the turn are advisory. Raises `StoreError`."""
     turn = journal.running
+    if turn.shown_id:
+        journal.stage(_so_far(turn, manifest))
     for call in turn.owed:
         journal.stage(ToolCompleted(result=_settled(call, stop), attempt=call.attempt))
     journal.stage(_terminal(stop, turn, reason))
@@ -35,6 +38,17 @@ async def finish(stop: TurnStop, journal: Journal, manifest: Manifest, reason: s
         await ask_hooks(event, journal, manifest)
         await journal.flush()
     return outcome
+
+
+def _so_far(turn: TurnState, manifest: Manifest) -> OutputMessageCompleted:
+    """What readers have seen of a message that will not be finished: it stays, and is marked."""
+    return OutputMessageCompleted(
+        message=Message(id=turn.shown_id, role="assistant", content=(Text(text=turn.shown),)),
+        stop="cut_off",
+        iteration=turn.iteration + 1,
+        attempt=turn.attempt + 1,
+        model=manifest.model,
+    )
 
 
 def _settled(call: CallState, stop: TurnStop) -> ToolResult:

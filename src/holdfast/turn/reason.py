@@ -1,20 +1,22 @@
 """Reason: ask the model for the next message.
 
-A failed call is a fact like any other; `retry` says when the same request is due again.
+A failed call is a fact like any other; `retry` says when the same request is due again. Words that readers have seen
+are soon on the log: when the model is cut off they are replaced by a new message, or, where the turn ends, kept as they
+are and marked. Half a call and half a thought are never kept.
 """
 
 from __future__ import annotations
 
 import asyncio
 
-from holdfast.driver import DeltaKind
-from holdfast.events import ArgumentsDelta, OutputMessageCompleted, TextDelta, ThinkingDelta, TurnSteered
+from holdfast.events import OutputMessageCompleted, OutputMessageReplaced, TurnSteered
 from holdfast.ids import new_id
 from holdfast.journal import Journal
 from holdfast.manifest import Manifest
 from holdfast.turn.gate import turn_refused
 from holdfast.turn.prompt import Prompt, build_request, name_reply
 from holdfast.turn.retry import ask_driver, failed
+from holdfast.turn.watch import Watch
 
 
 async def reason(journal: Journal, manifest: Manifest) -> None:
@@ -22,12 +24,14 @@ async def reason(journal: Journal, manifest: Manifest) -> None:
     turn = journal.running
     if turn.steering:
         journal.stage(TurnSteered(inputs=tuple(message.id for message in turn.steering)))
+    if turn.shown_id:
+        journal.stage(OutputMessageReplaced(message_id=turn.shown_id, reason="the model was cut off"))
     await journal.flush()
     if (manifest.hooks or manifest.policies) and await turn_refused(journal, manifest):
         return
     message_id = new_id("message")
     request = build_request(journal.state, journal.derived(Prompt), manifest)
-    watch = _Watch(journal, turn.id, message_id)
+    watch = Watch(journal, turn.id, message_id)
     limit: asyncio.Timeout | None = None
     try:
         if turn.deadline is None:
@@ -36,10 +40,15 @@ async def reason(journal: Journal, manifest: Manifest) -> None:
             async with asyncio.timeout((turn.deadline - journal.now()).total_seconds()) as limit:
                 reply = await ask_driver(manifest.driver, request, watch.emit)
         reply = name_reply(reply, message_id, turn)
+    except asyncio.CancelledError:
+        watch.keep()
+        raise
     except Exception as error:
+        watch.keep()
         if limit is None or not limit.expired():  # past its deadline, the planner ends the turn
             await journal.record(failed(error, turn, manifest, journal.now()))
         return
+    watch.done()
     journal.stage(
         OutputMessageCompleted(
             message=reply.message,
@@ -53,33 +62,3 @@ async def reason(journal: Journal, manifest: Manifest) -> None:
             first_token_ms=watch.first_token_ms,
         )
     )
-
-
-class _Watch:
-    """Sees each piece as it arrives: times it, and shows it to whoever looks."""
-
-    def __init__(self, journal: Journal, turn_id: str, message_id: str) -> None:
-        self._journal = journal
-        self._turn_id = turn_id
-        self._message_id = message_id
-        self._now = asyncio.get_running_loop().time
-        self._started = self._now()
-        self.first_token_ms: int | None = None
-
-    def elapsed_ms(self) -> int:
-        return round((self._now() - self._started) * 1000)
-
-    def emit(self, kind: DeltaKind, piece: str, index: int) -> None:
-        if self.first_token_ms is None:
-            self.first_token_ms = self.elapsed_ms()
-        journal = self._journal
-        if not journal.followed:
-            return
-        if kind == "text":
-            journal.publish(TextDelta(turn_id=self._turn_id, message_id=self._message_id, text=piece))
-        elif kind == "thinking":
-            journal.publish(ThinkingDelta(turn_id=self._turn_id, message_id=self._message_id, text=piece))
-        else:
-            journal.publish(
-                ArgumentsDelta(turn_id=self._turn_id, message_id=self._message_id, text=piece, index=index)
-            )

@@ -1,0 +1,65 @@
+"""Watch: a message while it is being written."""
+
+from __future__ import annotations
+
+import asyncio
+
+from holdfast.driver import DeltaKind
+from holdfast.events import OutputMessageShown
+from holdfast.follow import ArgumentsDelta, TextDelta, ThinkingDelta
+from holdfast.journal import Journal
+from holdfast.turn.call import plain
+
+KEPT_WITHIN = 1.0
+"""Seconds after which words that were shown are put on the log, should the message not be finished by then."""
+
+
+class Watch:
+    """Sees each piece as it arrives: times it, shows it to whoever looks, and keeps its words from being lost."""
+
+    def __init__(self, journal: Journal, turn_id: str, message_id: str) -> None:
+        self._journal = journal
+        self._turn_id = turn_id
+        self._message_id = message_id
+        self._now = asyncio.get_running_loop().time
+        self._started = self._now()
+        self.first_token_ms: int | None = None
+        self._words: list[str] = []
+        """Shown and not yet kept."""
+        self._timer: asyncio.TimerHandle | None = None
+
+    def elapsed_ms(self) -> int:
+        return round((self._now() - self._started) * 1000)
+
+    def keep(self) -> None:
+        """Stage the words that were shown since the last time, to be durable soon."""
+        words, self._words = "".join(self._words), []
+        self.done()
+        if words and self._journal.broken is None:
+            self._journal.stage(OutputMessageShown(message_id=self._message_id, text=plain(words)))
+            self._journal.flush_within(0.0)
+
+    def done(self) -> None:
+        """Nothing is left to keep: the whole message is on the log, or about to be."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def emit(self, kind: DeltaKind, piece: str, index: int) -> None:
+        if self.first_token_ms is None:
+            self.first_token_ms = self.elapsed_ms()
+        journal = self._journal
+        if kind == "text":
+            self._words.append(piece)
+            if self._timer is None:
+                self._timer = asyncio.get_running_loop().call_later(KEPT_WITHIN, self.keep)
+        if not journal.followed:
+            return
+        if kind == "text":
+            journal.publish(TextDelta(turn_id=self._turn_id, message_id=self._message_id, text=piece))
+        elif kind == "thinking":
+            journal.publish(ThinkingDelta(turn_id=self._turn_id, message_id=self._message_id, text=piece))
+        else:
+            journal.publish(
+                ArgumentsDelta(turn_id=self._turn_id, message_id=self._message_id, text=piece, index=index)
+            )

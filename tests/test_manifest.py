@@ -40,7 +40,7 @@ NAMES = Registry(
 
 def manifest(*configs: Config) -> Manifest:
     layers = [Layer(name=f"layer {place}", config=config) for place, config in enumerate(configs)]
-    return resolve(layers, names=NAMES, lent=(FILES,))
+    return resolve(layers, names=NAMES, lent=frozenset((FILES,)))
 
 
 def described(config: Config) -> dict[str, Any]:

@@ -43,7 +43,7 @@ def manifest(*configs: Config, lent: tuple[Key[Any], ...] = (), **capabilities: 
     layers = [Layer(name="runtime", config=Config(model="sim/base"))]
     layers += [Layer(name=f"layer {place}", config=config) for place, config in enumerate(configs, 1)]
     registry = Registry(drivers={"sim": lambda: SIM}, capabilities={"made": capability, **capabilities})
-    return resolve(layers, names=registry, lent=lent)
+    return resolve(layers, names=registry, lent=frozenset(lent))
 
 
 def bundle(name: str, *depends: str, **brings: Any) -> Capability:

@@ -7,8 +7,8 @@
     registry
     turn/ stores/ drivers/ capabilities/ workspace/         3  rooms
     engines/
-    agent manifests handle runner session runtime sync      4  wiring
-    testing/
+    agent manifests handle mail runner session runtime      4  wiring
+    sync testing/
     cli/                                                    5  apps
 
 Importing this runs nothing and loads no provider, database or web code.
@@ -57,7 +57,7 @@ from holdfast.registry import Registry
 from holdfast.runtime import Runtime
 from holdfast.services import FILES, FileInfo, Files, Key, Scope
 from holdfast.session import Session
-from holdfast.store import Store
+from holdfast.store import Database, Store
 from holdfast.stores.memory import MemoryStore
 from holdfast.tool import NOT_DONE, Call, Context, Tool, tool
 from holdfast.turn.prompt import Inspection
@@ -95,6 +95,7 @@ __all__ = [
     "Config",
     "ConfigError",
     "Context",
+    "Database",
     "Decision",
     "Defer",
     "Deny",

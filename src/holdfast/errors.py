@@ -13,6 +13,8 @@
     │   ├── UnknownSession
     │   ├── UnknownTurn
     │   ├── UnknownAsk
+    │   ├── UnknownCall
+    │   ├── TransactionUnsupported
     │   └── RuntimeClosed
     ├── StoreError            the log could not be read or written
     │   ├── Superseded        another writer holds this session; this one must stop
@@ -28,6 +30,7 @@
     │   ├── StoreCorrupt
     │   ├── UnknownBlob
     │   ├── NotEncodable
+    │   ├── TransactionLost   a tool's transaction was rolled back before its outcome could be recorded with it
     │   └── OutcomeUnknown    the commit may or may not have happened; the log is read back
     ├── DeterminismError      a replayed call differs from its recorded claim
     ├── DriverError           a model call failed (recorded as a fact, not raised at users)
@@ -119,6 +122,14 @@ class UnknownAsk(UsageError):
     """No open ask has this id in this session."""
 
 
+class UnknownCall(UsageError):
+    """No call in doubt has this id in this session."""
+
+
+class TransactionUnsupported(UsageError):
+    """This store has no transactions to lend to tools; `SQLiteStore` and `PostgresStore` have."""
+
+
 class RuntimeClosed(UsageError):
     """The runtime is closed; open it with `async with Runtime(...)`."""
 
@@ -182,6 +193,10 @@ class UnknownBlob(StoreError):
 
 class NotEncodable(StoreError):
     """A value cannot be written as JSON."""
+
+
+class TransactionLost(StoreError):
+    """A tool's transaction was rolled back before it could be committed; nothing of it was kept."""
 
 
 class OutcomeUnknown(StoreError):

@@ -78,6 +78,8 @@ class TurnStarted(Fact, frozen=True, kw_only=True, omit_defaults=True, gc=False)
     """Ids of the input messages it answers."""
     manifest: str
     deadline: datetime | None = None
+    rerun: str = ""
+    """The call in doubt that it runs again, and nothing else."""
 
 
 class TurnSteered(Fact, frozen=True, kw_only=True, omit_defaults=True, gc=False):
@@ -187,6 +189,18 @@ class ToolCompleted(Fact, frozen=True, kw_only=True, omit_defaults=True, gc=Fals
     attempt: int = 0
     """0 when the call never ran (unknown tool, invalid arguments, denied)."""
     duration_ms: int = 0
+
+
+class CallResolved(Fact, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+    """A person said what became of a call in doubt (`result`, which the model reads from here on), or had it run again
+    (in a turn of its own, `turn_id`)."""
+
+    kind: ClassVar[str] = "call.resolved"
+    call_id: str
+    by: str
+    result: ToolResult | None = None
+    turn_id: str = ""
+    reason: str = ""
 
 
 class AskOpened(Fact, frozen=True, kw_only=True, omit_defaults=True, gc=False):

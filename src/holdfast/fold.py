@@ -12,8 +12,8 @@ from typing import Any, Literal
 from holdfast import events as facts
 from holdfast.events import Event, EventContext, Fact, Failure, TurnStop
 from holdfast.ids import new_id
-from holdfast.messages import Usage, tool_message
-from holdfast.state import CallState, Outcome, Queued, State, TurnState, TurnStatus
+from holdfast.messages import Message, ToolResult, Usage, tool_message
+from holdfast.state import CallState, Outcome, Queued, Rerun, State, TurnState, TurnStatus
 from holdfast.store import Store
 
 
@@ -34,17 +34,24 @@ def fold(session_id: str, events: Iterable[Event]) -> State:
 
 def extend(state: State, fact: Fact, context: EventContext, now: datetime) -> Event:
     """The fact as this session's next event, taken in."""
-    event = Event(
+    event = enveloped(fact, context, now, session_id=state.session_id, sequence=state.sequence + 1)
+    apply(state, event)
+    return event
+
+
+def enveloped(
+    fact: Fact, context: EventContext, now: datetime, *, session_id: str, sequence: int = 0
+) -> Event:
+    """The fact as an event of this session: the one with this number, or (0) one that has no place in the log yet."""
+    return Event(
         id=new_id("event"),
         type=fact.kind,
         ts=now,
-        session_id=state.session_id,
-        sequence=state.sequence + 1,
+        session_id=session_id,
+        sequence=sequence,
         context=context,
         data=fact,
     )
-    apply(state, event)
-    return event
 
 
 async def catch_up(state: State, store: Store) -> None:
@@ -83,8 +90,9 @@ def _accepted(state: State, event: Event, fact: facts.InputMessage) -> None:
     state.accepted_at = event.ts
     if fact.steer and state.turn is not None and state.turn.id == fact.turn_id:
         state.turn.steering.append(fact.message)
-    else:
-        state.queue.append(Queued(turn_id=fact.turn_id, message=fact.message))
+    else:  # words that came too late for their turn have one of their own
+        turn_id = own_turn(fact.message) if fact.steer else fact.turn_id
+        state.queue.append(Queued(turn_id=turn_id, message=fact.message))
     if fact.key:
         state.keys[fact.key] = fact.turn_id
 
@@ -99,6 +107,25 @@ def _began(state: State, event: Event, fact: facts.TurnStarted) -> None:
         started_at=event.ts,
         inputs=fact.inputs,
         deadline=fact.deadline,
+    )
+    if fact.rerun:
+        _run_again(state, state.turn, fact.rerun)
+
+
+def _run_again(state: State, turn: TurnState, call_id: str) -> None:
+    """Put the call in doubt back among those that are owed, with a person's leave to run it."""
+    before = next(rerun.call for rerun in state.reruns if rerun.call.call.id == call_id)
+    state.reruns = [rerun for rerun in state.reruns if rerun.turn_id != turn.id]
+    turn.stop = "end_turn"
+    turn.calls[call_id] = CallState(
+        call=before.call,
+        attempt=before.attempt,
+        effect=before.effect,
+        arguments_digest=before.arguments_digest,
+        verdict="approved",
+        asked=before.asked,
+        place=before.place,
+        doubtful=True,
     )
 
 
@@ -143,7 +170,7 @@ def _replaced(state: State, event: Event, fact: facts.OutputMessageReplaced) -> 
 
 def _reason_failed(state: State, event: Event, fact: facts.ReasonFailed) -> None:
     if (turn := state.turn) is not None:
-        turn.attempt = fact.attempt
+        turn.attempt, turn.recoveries = fact.attempt, 0
         turn.retry_at = fact.retry_at
         turn.failure = fact.error if fact.retry_at is None else None
 
@@ -164,10 +191,42 @@ def _settled(state: State, event: Event, fact: facts.ToolCompleted) -> None:
     state.turn.recoveries = 0
     if fact.result.status == "in_doubt":
         state.turn.in_doubt.append(fact.result)
-    if not state.turn.acting:
-        results = [settled.result for settled in state.turn.calls.values() if settled.result]
-        state.messages.extend([tool_message(result) for result in results])
-        state.turn.stop = None
+        state.doubts[call.call.id] = call
+    if call.doubtful:
+        _retell(state, call, fact.result)
+    elif not state.turn.acting:
+        _tell_results(state, state.turn)
+
+
+def _tell_results(state: State, turn: TurnState) -> None:
+    """The whole batch is settled: the model reads the results in the order of its calls."""
+    for call in turn.calls.values():
+        if call.result is not None:
+            if doubt := state.doubts.get(call.call.id):
+                doubt.place = len(state.messages)
+            state.messages.append(tool_message(call.result))
+    turn.stop = None
+
+
+def _retell(state: State, call: CallState, result: ToolResult) -> None:
+    """From here on the model reads this result where it read that the call is in doubt."""
+    if call.place is not None:
+        state.messages[call.place] = tool_message(result)
+        state.retold += 1
+
+
+def _resolved(state: State, event: Event, fact: facts.CallResolved) -> None:
+    doubt = state.doubts.pop(fact.call_id, None)
+    if doubt is None:
+        return
+    if fact.result is None:
+        state.accepted_at = event.ts
+        state.reruns.append(Rerun(turn_id=fact.turn_id, call=doubt))
+        return
+    _retell(state, doubt, fact.result)
+    if state.turn is not None and (call := state.turn.calls.get(fact.call_id)):
+        call.result = fact.result
+        state.turn.in_doubt = [it for it in state.turn.in_doubt if it.call_id != fact.call_id]
 
 
 def _ask_opened(state: State, event: Event, fact: facts.AskOpened) -> None:
@@ -210,6 +269,9 @@ def _cancelled(state: State, event: Event, fact: facts.TurnCancelled) -> None:
         _end(state, "cancelled", "cancelled")
         return
     state.queue = [entry for entry in state.queue if entry.turn_id != turn_id]
+    for rerun in [rerun for rerun in state.reruns if rerun.turn_id == turn_id]:
+        state.reruns.remove(rerun)
+        state.doubts[rerun.call.call.id] = rerun.call
     state.outcome = Outcome(
         turn_id=turn_id, status="cancelled", stop="cancelled", iterations=0, usage=Usage()
     )
@@ -230,10 +292,14 @@ def _end(state: State, status: TurnStatus, stop: TurnStop, error: Failure | None
         in_doubt=tuple(turn.in_doubt),
     )
     for message in turn.steering:  # came too late to be heard: it becomes an input of its own
-        own = f"turn_{message.id.removeprefix('message_')}"
-        state.queue.append(Queued(turn_id=own, message=message))
+        state.queue.append(Queued(turn_id=own_turn(message), message=message))
     state.asks = {ask_id: ask for ask_id, ask in state.asks.items() if ask.call_id not in turn.calls}
     state.turn = None
+
+
+def own_turn(message: Message) -> str:
+    """The turn of an input that was meant for another turn and came too late."""
+    return f"turn_{message.id.removeprefix('message_')}"
 
 
 def _written(state: State, event: Event, fact: facts.FileWritten) -> None:
@@ -261,6 +327,7 @@ _RULES: dict[type[Fact], Callable[[State, Event, Any], None]] = {
     facts.ReasonFailed: _reason_failed,
     facts.ToolStarted: _claimed,
     facts.ToolCompleted: _settled,
+    facts.CallResolved: _resolved,
     facts.AskOpened: _ask_opened,
     facts.AskAnswered: _ask_answered,
     facts.AskExpired: _ask_expired,

@@ -7,7 +7,9 @@ from typing import Any, Protocol
 
 from msgspec import Struct
 
+from holdfast.errors import UnknownTurn
 from holdfast.events import TURN_ENDS, AskOpened, Event, Failure, TurnStop
+from holdfast.fold import outcome_of
 from holdfast.follow import Signal
 from holdfast.journal import Journal
 from holdfast.messages import ToolResult, Usage
@@ -55,6 +57,17 @@ def ended(outcome: Outcome) -> TurnResult:
     )
 
 
+async def from_log(turn_id: str, journal: Journal) -> TurnResult:
+    """The result of a turn that ended some time ago. Raises `UnknownTurn` when none with this id did."""
+    state = journal.state
+    outcome = await outcome_of(turn_id, state.session_id, journal.store)
+    if outcome is None:
+        raise UnknownTurn(
+            f"session {state.session_id} has no turn {turn_id} that ended; its log has {state.sequence} events"
+        )
+    return ended(outcome)
+
+
 PARKED = (
     "This turn was cut off {} times in a row without getting any further, so it waits for a person. Find out what ends "
     "the process, then go on with session.resume(by=...), or stop it with turn.cancel()."
@@ -70,7 +83,7 @@ def resting(state: State, turn_id: str) -> TurnResult:
         )
     return TurnResult(
         turn_id=turn_id,
-        status="waiting" if asks or turn.parked else "running",
+        status="waiting" if asks or turn.parked or turn.retry_at else "running",
         error=Failure(code="parked", message=PARKED.format(turn.recoveries)) if turn.parked else None,
         stop=None,
         text="",
@@ -121,6 +134,8 @@ class Turn:
         status = state.status_of(self.id)
         if status == "running" and (state.asks or (state.turn is not None and state.turn.parked)):
             return "waiting"
+        if status is None and self.id in self._driving.journal.posted:
+            return "queued"
         return status or "completed"
 
     @property

@@ -16,13 +16,15 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any, TypeVar, cast
 
-from holdfast.errors import Superseded, UsageError
+from msgspec import structs
+
+from holdfast.errors import SessionHeld, StoreCorrupt, Superseded, UsageError
 from holdfast.events import Event, EventContext, Fact, TurnRecovered
-from holdfast.fold import catch_up, extend
+from holdfast.fold import catch_up, enveloped, extend
 from holdfast.follow import Follower, Signal
 from holdfast.services import Scope
 from holdfast.state import State, TurnState
-from holdfast.store import FREE, Store, Terms
+from holdfast.store import FREE, Store, Terms, Transaction
 from holdfast.writer import READER, Writer, claim
 
 T = TypeVar("T")
@@ -56,7 +58,18 @@ class Journal:
         """Why nothing more can be recorded, once that is so."""
         self.now = now
         """The current time of this journal's clock."""
+        self.reached: datetime | None = None
+        """An instant that was waited out: it has come, whatever the wall clock says since."""
         self._held = FREE
+        self._taken: list[int] = []
+        self._left = False
+        """Whether this writer let go of the session by itself."""
+        self.answered: set[int] = set()
+        """Numbers of the letters that were dealt with here."""
+        self.posted: dict[str, str] = {}
+        """Turns that are asked for in letters from here, and the ids of those letters."""
+        self.fresh = False
+        """Whether it was claimed and nobody has looked for letters since."""
         self._staged: list[Event] = []
         self._write: asyncio.Future[None] | None = None
         self._published = state.sequence
@@ -71,6 +84,11 @@ class Journal:
         assert self.state.turn is not None, f"session {self.state.session_id} has no turn under way"
         return self.state.turn
 
+    def present(self) -> datetime:
+        """The time to decide by."""
+        now = self.now()
+        return now if self.reached is None else max(now, self.reached)
+
     @property
     def context(self) -> EventContext:
         """What events are stamped with: the turn under way, as the state tells it."""
@@ -78,7 +96,8 @@ class Journal:
         if turn is None:
             return _NO_TURN
         if self._context.turn_id != turn.id:
-            self._context = EventContext(turn_id=turn.id, input_message_id=turn.inputs[0])
+            first = turn.inputs[0] if turn.inputs else ""
+            self._context = EventContext(turn_id=turn.id, input_message_id=first)
         return self._context
 
     def derived(self, kind: Callable[[], T]) -> T:
@@ -97,37 +116,110 @@ class Journal:
             raise UsageError(
                 f"session {self.state.session_id} was opened read-only; open it with runtime.open(id)"
             )
-        if self.epoch != UNCLAIMED and not isinstance(self.broken, Superseded):
+        if self.ours:
             return
         self._owning = self._owning or asyncio.Lock()
         async with self._owning:
-            if self.epoch != UNCLAIMED and not isinstance(self.broken, Superseded):
-                return
-            epoch = await claim(self.store, self.state.session_id, self.writer)
-            if self.broken is not None:  # what was folded here and refused there never happened
-                self.state = State(session_id=self.state.session_id)
-                self._derived.clear()
-            await catch_up(self.state, self.store)
-            self._published = self.state.sequence
-            self._staged.clear()
-            self._write = None
-            self.epoch, self.broken = epoch, None
-            self._note_recovery()
+            await self._claim()
 
-    def _note_recovery(self) -> None:
-        """Taking over a turn that could go on by itself means that its writer was cut off."""
-        turn = self.state.turn
-        if turn is not None and not turn.parked and self.writer.lease and self.state.due() is not None:
-            self.stage(TurnRecovered(attempt=turn.recoveries + 1))
+    async def _claim(self) -> None:
+        if self.ours:
+            return
+        if isinstance(self.broken, Superseded):
+            self._forget()
+        elif self.broken is not None:
+            raise self.broken
+        self.epoch = await self._become_writer()
+        if self.state.sequence < self._published:
+            self.broken = StoreCorrupt(
+                f"session {self.state.session_id} ends at event {self.state.sequence}, and {self._published} were on "
+                "its log before: the database lost its end, as after a fail-over to a copy or an old backup. Open the "
+                "session anew to go on from there"
+            )
+            raise self.broken
+        self._published = self.state.sequence
+        self.fresh = True
+        left, self._left = self._left, False
+        if self.writer.lease and not left and self.state.cut_off(self.now()):
+            self.stage(TurnRecovered(attempt=self.running.recoveries + 1))
+
+    async def _become_writer(self) -> int:
+        """Claim the session and know all of its log. It is held only if something is owed soon."""
+        while True:
+            hold = self._hold_until(self.state.due())
+            writer = Writer(name=self.writer.name, lease=hold)
+            epoch = await claim(self.store, self.state.session_id, writer)
+            await catch_up(self.state, self.store)
+            if hold or not self._hold_until(self.state.due()):
+                return epoch
+
+    def _hold_until(self, due: datetime | None) -> float:
+        """Seconds for which to keep others away while this is due."""
+        if due is None or (due - self.now()).total_seconds() > self.writer.lease:
+            return 0.0
+        return self.writer.lease
+
+    async def refresh(self) -> None:
+        """Take in what others wrote, if this journal is not the session's writer."""
+        if not self.ours:
+            if self.broken is None:
+                await catch_up(self.state, self.store)
+            else:
+                await self.look()
+
+    async def look(self) -> bool:
+        """Own the session, or, while another process is at work on it, take in what was written there; which it was."""
+        try:
+            await self.own()
+        except SessionHeld:
+            await catch_up(self.state, self.store)
+            return False
+        return True
+
+    @property
+    def ours(self) -> bool:
+        """Whether this journal is the session's writer, as far as it knows."""
+        return self.epoch != UNCLAIMED and not isinstance(self.broken, Superseded)
+
+    def _forget(self) -> None:
+        """What was folded here and refused there never happened."""
+        self.state = State(session_id=self.state.session_id)
+        self.epoch, self.broken, self._write = UNCLAIMED, None, None
+        for kept in (self._derived, self._staged, self._taken, self.answered):
+            kept.clear()
+
+    def leave(self) -> bool:
+        """Let go for as long as nothing is due, if that is longer than a lease; whether it is. `own` comes back."""
+        if self.epoch == UNCLAIMED or self._staged or self._held.hold or self._held.due is None:
+            return False
+        self.epoch, self._left = UNCLAIMED, True
+        return True
 
     def _terms(self) -> Terms:
-        """Held while something is owed. The same object as long as nothing changes, which spares stores a check."""
+        """Held while something is owed soon. The same object while nothing changes, which spares stores a check."""
         due = self.state.due()
         if due is None:
-            return FREE
-        if self._held.due is not due:
-            self._held = Terms(owner=self.writer.name, hold=self.writer.lease, due=due)
-        return self._held
+            self._held = FREE
+        elif self._held.due != due or not self._held.hold:
+            hold = self._hold_until(due)
+            self._held = Terms(owner=self.writer.name if hold else "", hold=hold, due=due)
+        if not self._taken:
+            return self._held
+        taken, self._taken = tuple(self._taken), []
+        return structs.replace(self._held, taken=taken)
+
+    def take(self, number: int) -> None:
+        """What is recorded next answers this letter."""
+        self.answered.add(number)
+        self._taken.append(number)
+
+    async def post(self, fact: Fact, context: EventContext | None = None) -> None:
+        """Leave this fact for the session's writer to record, durably."""
+        session_id = self.state.session_id
+        letter = enveloped(fact, context or self.context, self.now(), session_id=session_id)
+        await self.store.post(session_id, letter)
+        if self.state.status_of(letter.context.turn_id) is None:
+            self.posted[letter.context.turn_id] = letter.id
 
     def stage(self, *facts: Fact, context: EventContext | None = None) -> None:
         """Fold these facts now; they become durable in the same append as whatever is recorded next."""
@@ -141,12 +233,17 @@ class Journal:
         for fact in facts:
             self._staged.append(extend(self.state, fact, context or self.context, now))
 
-    async def record(self, *facts: Fact, context: EventContext | None = None) -> None:
+    async def record(
+        self, *facts: Fact, context: EventContext | None = None, through: Transaction | None = None
+    ) -> None:
         """Make these facts (and all staged ones) durable, then publish them.
 
+        They are committed with what a tool did in `through`, a sealed transaction, where there is one.
         Raises `StoreError`; the journal is broken from then on. Cancelling the caller does not undo the append.
         """
         self.stage(*facts, context=context)
+        if through is not None:
+            self._submit(through)
         await self.flush()
 
     async def flush(self) -> None:
@@ -172,13 +269,13 @@ class Journal:
         if self._staged and self.broken is None:
             self._submit()
 
-    def _submit(self) -> asyncio.Future[None]:
+    def _submit(self, through: Transaction | None = None) -> asyncio.Future[None]:
         events, self._staged = self._staged, []
         if self._late is not None:
             self._late.cancel()
             self._late = None
         try:
-            write = self.store.append(
+            write = (through or self.store).append(
                 self.state.session_id,
                 events,
                 expected=events[0].sequence - 1,

@@ -11,7 +11,7 @@ from holdfast.config import Config, Layer, Model
 from holdfast.errors import ConfigError, StoreReadOnly
 from holdfast.manifest import Manifest
 from holdfast.registry import Registry
-from holdfast.resolve import resolve
+from holdfast.resolve import Lent, resolve
 from holdfast.state import State
 from holdfast.store import Store, digest_of
 
@@ -21,7 +21,7 @@ KEPT = 1_000
 Stack = tuple[Layer, ...]
 """Layers, from the root up."""
 
-ManifestKey = tuple[tuple[int, ...], frozenset[object]]
+ManifestKey = tuple[tuple[int, ...], Lent]
 """What a manifest follows from: the identities of its layers, and the services that are lent."""
 
 
@@ -50,12 +50,12 @@ class Manifests:
         """Find this agent's sessions their agent again."""
         self._agents[agent.name] = agent
 
-    async def of(self, layers: Stack, lent: frozenset[object]) -> Resolved:
+    async def of(self, layers: Stack, lent: Lent) -> Resolved:
         """The manifest of these layers with these services. Raises `ConfigError` when they do not make one."""
         key = tuple([id(layer) for layer in layers]), lent
         return self._kept.get(key) or await self._resolve(key, layers)
 
-    async def manifest(self, layers: Stack, lent: frozenset[object]) -> Manifest:
+    async def manifest(self, layers: Stack, lent: Lent) -> Manifest:
         """What a turn under these layers would run under. Raises `ConfigError`."""
         return (await self.of(layers, lent)).manifest
 

@@ -142,7 +142,11 @@ class Usage(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
         )
 
 
-def user_message(content: str | tuple[Part, ...]) -> Message:
+Content = str | tuple[Part, ...]
+"""What a user says: words, or text, images and documents."""
+
+
+def user_message(content: Content) -> Message:
     """A user's message from words or parts."""
     parts = (Text(text=content),) if isinstance(content, str) else content
     return Message(id=new_id("message"), role="user", content=parts)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from functools import reduce
 from typing import Any, Protocol
 
@@ -39,6 +39,9 @@ from holdfast.tool import Tool
 
 MAX_CAPABILITIES = 100
 
+Lent = frozenset[Key[Any]]
+"""The services that a session has."""
+
 
 class Names(Protocol):
     """Where names become things; the registry is one."""
@@ -52,7 +55,7 @@ class Names(Protocol):
         ...
 
 
-def resolve(layers: Sequence[Layer], *, names: Names, lent: Collection[Key[Any]] = ()) -> Manifest:
+def resolve(layers: Sequence[Layer], *, names: Names, lent: Lent = frozenset()) -> Manifest:
     """Fold the layers, expand capabilities, look every name up, freeze.
 
     `lent` are the services the session has. Raises `ConfigError` (`UnknownModel`, `UnknownCapability`,
@@ -184,9 +187,7 @@ def _instructions(config: Config, capabilities: Iterable[Capability]) -> str:
     return text or ""
 
 
-def _check_services(
-    tools: Iterable[Tool], capabilities: Iterable[Capability], lent: Collection[Key[Any]]
-) -> None:
+def _check_services(tools: Iterable[Tool], capabilities: Iterable[Capability], lent: Lent) -> None:
     needs = [(f"capability {cap.name!r}", key) for cap in capabilities for key in cap.needs]
     needs += [(f"tool {tool.name!r}", key) for tool in tools for key in tool.needs]
     if missing := [f"{who} needs {key.name!r}" for who, key in needs if key not in lent]:

@@ -8,11 +8,11 @@ from datetime import datetime
 from itertools import chain
 from typing import Any
 
-from holdfast.errors import RuntimeClosed, SessionHeld, UnknownTurn
+from holdfast.errors import RuntimeClosed
 from holdfast.events import EventContext, TurnCancelled
-from holdfast.fold import catch_up, outcome_of
-from holdfast.handle import TurnResult, ended, resting
-from holdfast.journal import UNCLAIMED, Journal
+from holdfast.handle import TurnResult, ended, from_log, resting
+from holdfast.journal import Journal
+from holdfast.mail import Mail
 from holdfast.manifest import Manifest
 from holdfast.turn.finish import finish
 from holdfast.turn.loop import Rest, Waiting, run_turn
@@ -30,9 +30,13 @@ class Runner:
         manifest: Callable[[], Awaitable[Manifest]],
         *,
         drives: bool = True,
+        listen: Callable[[], None] = lambda: None,
     ) -> None:
         self.journal = journal
         self._spawn = spawn
+        self._listen = listen
+        """See to it that letters for this session are noticed soon."""
+        self._mail = Mail(journal, manifest, self._end)
         self._drives = drives
         self.manifest = manifest
         """What the next turn would run under."""
@@ -40,7 +44,8 @@ class Runner:
         self._waiters: dict[str, list[asyncio.Future[TurnResult]]] = {}
         self._last: TurnResult | None = None
         self._failure: BaseException | None = None
-        self._cancelling: tuple[str, str] | None = None
+        self._cancelling: tuple[str, str, int] | None = None
+        """The turn to end, why, and the letter that asks for it (0: none does)."""
         self._interrupting = False
         """Whether the task was cancelled to end a turn, and does not know yet."""
         self._driving = False
@@ -49,6 +54,8 @@ class Runner:
         self._retiring = False
         self._starts = 0
         self._nudge: asyncio.Event | None = None
+        self.patient = True
+        """Whether to stay while a model call is due again only after some time. A worker does not."""
 
     def check_open(self) -> None:
         """Raise `RuntimeClosed` when the runtime has begun to close."""
@@ -93,7 +100,7 @@ class Runner:
         """The turn at rest. Raises what broke it when the log or configuration did, `UnknownTurn` for a stranger."""
         if self._last is not None and self._last.turn_id == turn_id:
             return self._last
-        if self._drives and not self.busy and self.journal.epoch == UNCLAIMED:
+        if self._drives and not self.busy and not self.journal.ours and not self._retiring:
             await self._until_ours(turn_id)
         status = self.journal.state.status_of(turn_id)
         if status in ("running", "queued"):
@@ -106,51 +113,53 @@ class Runner:
             return resting(self.journal.state, turn_id)
         if status is not None:
             await self.journal.flush()  # the last turn's end may still be on its way
-        return await self._from_log(turn_id)
+        elif await self._mail.pending(turn_id) or self._underway(turn_id):
+            return resting(self.journal.state, turn_id)
+        return await from_log(turn_id, self.journal)
 
     async def _until_ours(self, turn_id: str) -> None:
         """While another process works on this turn, follow its log; take over when that process is gone."""
-        journal = self.journal
-        while journal.state.status_of(turn_id) in ("running", "queued"):
-            try:
-                await journal.own()
-            except SessionHeld:
-                await journal.store.woken(1.0)
-                await catch_up(journal.state, journal.store)
-            else:
+        while await self._mail.pending(turn_id) or self._underway(turn_id):
+            if await self.journal.look():
+                await self.collect()
                 break
-        if journal.state.due() is not None and journal.epoch != UNCLAIMED:
+            await self.journal.store.woken(1.0)
+        if self.journal.ours and self.journal.state.due() is not None:
             self.start()
+
+    def _underway(self, turn_id: str) -> bool:
+        return self.journal.state.status_of(turn_id) in ("running", "queued")
 
     async def _wait(self, turn_id: str) -> TurnResult:
         waiter: asyncio.Future[TurnResult] = asyncio.get_running_loop().create_future()
         self._waiters.setdefault(turn_id, []).append(waiter)
         return await waiter
 
-    async def _from_log(self, turn_id: str) -> TurnResult:
-        """For a turn that ended some time ago."""
-        state = self.journal.state
-        outcome = await outcome_of(turn_id, state.session_id, self.journal.store)
-        if outcome is None:
-            raise UnknownTurn(
-                f"session {state.session_id} has no turn {turn_id} that ended; its log has {state.sequence} events"
-            )
-        return ended(outcome)
-
     async def cancel(self, turn_id: str, reason: str) -> TurnResult:
         """End the turn as cancelled, wherever it stands. One that has ended stays as it ended."""
-        if self.journal.state.status_of(turn_id) in ("running", "queued"):
-            await self.journal.own()
-        status = self.journal.state.status_of(turn_id)
+        journal = self.journal
+        if self._underway(turn_id):
+            if await journal.look():
+                await self._end(turn_id, reason)
+            else:
+                await self._mail.ask_end(turn_id, reason)
+        return await self.result(turn_id)
+
+    async def _end(self, turn_id: str, reason: str, letter: int = 0) -> bool:
+        """See to it that the turn ends, as this letter asks; False when it has ended already."""
+        journal, status = self.journal, self.journal.state.status_of(turn_id)
         if status == "queued":
-            context = EventContext(turn_id=turn_id)
-            self.journal.stage(TurnCancelled(iterations=0, reason=reason), context=context)
-            outcome = self.journal.state.outcome
-            await self.journal.flush()
+            journal.stage(TurnCancelled(iterations=0, reason=reason), context=EventContext(turn_id=turn_id))
+            outcome = journal.state.outcome
+            if letter:
+                journal.take(letter)
+            await journal.flush()
             if outcome is not None:
                 self._announce(ended(outcome))
+        elif status == "running" and not self._drives:
+            await self._mail.ask_end(turn_id, reason)
         elif status == "running" and (self._cancelling is None or self._cancelling[0] != turn_id):
-            self._cancelling = (turn_id, reason)
+            self._cancelling = (turn_id, reason, letter)
             self._resting = False
             if self._driving and self._task is not None:
                 self._interrupting = True
@@ -158,14 +167,18 @@ class Runner:
             else:
                 self.check_open()
                 self.start()
-        return await self.result(turn_id)
+        return status in ("running", "queued")
 
-    def _cancel_reason(self) -> str | None:
+    async def collect(self) -> None:
+        """Take in the letters that were left for this session, unless another process is at work on it."""
+        if self._drives and await self._mail.collect():
+            self.start()
+
+    def _cancel_asked(self) -> tuple[str, str, int] | None:
         turn = self.journal.state.turn
-        if self._cancelling is None or turn is None or turn.id != self._cancelling[0]:
+        if self._cancelling is not None and (turn is None or turn.id != self._cancelling[0]):
             self._cancelling = None
-            return None
-        return self._cancelling[1]
+        return self._cancelling
 
     async def _work(self) -> None:
         try:
@@ -192,18 +205,22 @@ class Runner:
     async def _next(self) -> bool:
         """Drive until the session rests; whether something is owed then."""
         self._driving = True
+        self._listen()
         try:
+            if self.journal.fresh:
+                await self.collect()
             more = await self._rest(await self.manifest())
+            if not more:
+                await self._announce_ended()  # what ended elsewhere while this writer had let go
             return self._interrupted() or more
         except asyncio.CancelledError:
             if not self._interrupted():
                 raise
-            for turn_id in tuple(self._waiters):  # one that had ended, and whose last hooks were cut off
-                if self.journal.state.status_of(turn_id) not in ("running", "queued"):
-                    self._announce(await self._from_log(turn_id))
+            await self._announce_ended()  # one whose last hooks were cut off
             return True
         finally:
             self._driving = False
+            self._listen()
 
     def _interrupted(self) -> bool:
         """Whether this task was cancelled by `cancel`, and only by it. Asking takes note of it."""
@@ -215,14 +232,15 @@ class Runner:
 
     async def _rest(self, manifest: Manifest) -> bool:
         starts, self._resting = self._starts, False
-        reason = self._cancel_reason()
-        if reason is not None:
-            rest: Rest = await finish("cancelled", self.journal, manifest, reason)
+        if cancel := self._cancel_asked():
+            if cancel[2]:
+                self.journal.take(cancel[2])
+            rest: Rest = await finish("cancelled", self.journal, manifest, cancel[1])
         else:
             rest = await run_turn(self.journal, manifest, lambda: self._interrupting)
         if not isinstance(rest, Waiting):
             self._announce(ended(rest))
-            return not self._retiring and (bool(self.journal.state.queue) or self._starts != starts)
+            return not self._retiring and (self.journal.state.due() is not None or self._starts != starts)
         if self._starts != starts:
             return not self._retiring
         turn = self.journal.state.turn
@@ -230,7 +248,14 @@ class Runner:
             self._announce_rest()
         if rest.wait.until is None or (self._retiring and rest.wait.asks):
             return False
+        away = self.journal.leave()
+        if away and not self.patient:
+            self._announce_rest()
+            return False
         await self._pause(rest.wait.until)
+        while away and not await self.journal.look():
+            await self._announce_ended()
+            await self.journal.store.woken(1.0)
         return True
 
     async def _pause(self, until: datetime) -> None:
@@ -240,13 +265,20 @@ class Runner:
             async with asyncio.timeout(max(0.0, (until - self.journal.now()).total_seconds())):
                 await self._nudge.wait()
         except TimeoutError:
-            return
+            if not self.journal.state.asks:  # those end by the calendar
+                self.journal.reached = until
         finally:
             self._nudge = None
 
     def _announce(self, result: TurnResult) -> None:
         self._last = result
         self._answer(result)
+
+    async def _announce_ended(self) -> None:
+        """Tell those who wait for turns that ended meanwhile."""
+        for turn_id in tuple(self._waiters):
+            if not self._underway(turn_id):
+                self._announce(await from_log(turn_id, self.journal))
 
     def _announce_rest(self) -> None:
         """The session waits for answers: so do this turn and all behind it."""

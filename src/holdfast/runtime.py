@@ -44,6 +44,10 @@ _Given = tuple[Stack | None, Stack]
 """The layers given instead of the session's own, and those on top."""
 
 
+LETTERS = 0.2
+"""Seconds between looks for what other processes leave for the sessions at work here."""
+
+
 class Runtime:
     """Sessions on a store.
 
@@ -69,7 +73,7 @@ class Runtime:
         self.clock: Clock = clock or SystemClock()
         self._manifests = Manifests(self.store, self.registry, model=model, agents=agents)
         self._services: dict[Key[Any], Any] = dict(services or {})
-        self._lent: frozenset[object] = frozenset({FILES, *self._services})
+        self._lent: frozenset[Key[Any]] = frozenset({FILES, *self._services})
         self._drain = drain
         self._writer = this_process(lease)
         self._heart: asyncio.Task[None] | None = None
@@ -77,6 +81,8 @@ class Runtime:
         """Whether any session here may have claimed a lease."""
         self._open = False
         self._tasks: set[asyncio.Task[None]] = set()
+        self._post: asyncio.TimerHandle | asyncio.Task[None] | None = None
+        """When letters are looked for next."""
         self._runners: WeakValueDictionary[str, Runner] = WeakValueDictionary()
         self._opening: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
@@ -112,6 +118,9 @@ class Runtime:
 
     async def _let_go(self) -> None:
         """End the heartbeat and the leases, so that others need not wait for them to run out."""
+        if self._post is not None:
+            self._post.cancel()
+            self._post = None
         if self._heart is not None:
             self._heart.cancel()
             await asyncio.wait([self._heart])
@@ -204,7 +213,7 @@ class Runtime:
         given = (*(given or await self._manifests.recall(state, drive=drive)), *own)
         journal = Journal(self.store, self.clock.now, state, epoch=UNCLAIMED, writer=writer)
         session = self._seat(journal, given, services, drive=drive)
-        if drive and state.due() is not None:
+        if drive:
             with suppress(SessionHeld):  # another process is at work on it: it can be followed here
                 await session.resume()
         return session
@@ -250,10 +259,14 @@ class Runtime:
         Raises `SessionHeld` while another process is at work on it, and what `open` raises.
         """
         session = await self.open(session_id)
+        before = session.state.sequence
         await session.resume()
         runner, status = self._runners[session_id], None
+        runner.patient = False
         while (turn_id := _next_turn(session.state)) and status not in ("waiting", "queued"):
             status = (await runner.result(turn_id)).status
+        if status is None and session.state.outcome is not None and session.state.sequence > before:
+            return session.state.outcome.status  # a letter asked for it, and it is over already
         return status
 
     async def sessions(self, *, limit: int = 100, offset: int = 0) -> list[Head]:
@@ -265,7 +278,7 @@ class Runtime:
         if not self._open:
             raise RuntimeClosed
 
-    def _lent_with(self, services: Services | None) -> frozenset[object]:
+    def _lent_with(self, services: Services | None) -> frozenset[Key[Any]]:
         """Keys of all that a session with these services of its own is lent."""
         return self._lent | frozenset(services) if services else self._lent
 
@@ -282,7 +295,7 @@ class Runtime:
         lent = {FILES: Later(partial(_log_files, ref(journal))), **self._services, **(services or {})}
         journal.scope = Scope(lent)
         manifest = partial(self._manifests.manifest, layers, self._lent_with(services))
-        runner = Runner(journal, self._spawn, manifest, drives=drive)
+        runner = Runner(journal, self._spawn, manifest, drives=drive, listen=self._listen)
         if drive:
             self._runners[journal.state.session_id] = runner
         return Session(runner)
@@ -298,6 +311,27 @@ class Runtime:
         task.add_done_callback(self._tasks.discard)
         return task
 
+    def _listen(self) -> None:
+        """Look for letters a little later, once for however many sessions ask."""
+        if self._post is None and self._open:
+            loop = asyncio.get_running_loop()
+            self._post = loop.call_later(
+                LETTERS, lambda: setattr(self, "_post", loop.create_task(self._deliver()))
+            )
+
+    async def _deliver(self) -> None:
+        """Have the sessions at work here take in what others left for them; again later, as long as any is."""
+        try:
+            for session_id in await self.store.posted(self._writer.name):
+                if runner := self._runners.get(session_id):
+                    await runner.collect()
+        except StoreError:
+            pass  # the letters stay, and the next look finds them
+        finally:
+            self._post = None
+        if any(runner.busy for runner in self._runners.values()):
+            self._listen()
+
     async def _beat(self) -> None:
         """Keep the leases of sessions at work, also while a model streams or a tool sleeps."""
         while True:
@@ -312,6 +346,8 @@ class Runtime:
 def _next_turn(state: State) -> str:
     if state.turn is not None:
         return state.turn.id
+    if state.reruns:
+        return state.reruns[0].turn_id
     return state.queue[0].turn_id if state.queue else ""
 
 

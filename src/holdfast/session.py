@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from holdfast.events import Event, SessionUpdated, TurnRecovered
+from holdfast.events import Event
 from holdfast.handle import Turn, TurnResult
-from holdfast.messages import Message
+from holdfast.messages import Content, Message, ToolResult
 from holdfast.runner import Runner
 from holdfast.services import FILES, Files
 from holdfast.state import State
-from holdfast.turn.input import Content, accept, answer, check_metadata, check_text, input_message, steer
 from holdfast.turn.prompt import Inspection, inspect
+from holdfast.turn.tell import accept, answer, go_on, resolve, steer, update
+from holdfast.turn.tell import rerun as run_again
 
 T = TypeVar("T")
 
@@ -59,10 +60,9 @@ class Session:
         Raises `InputRejected`, `ConfigError`, `StoreError`; then nothing was accepted.
         """
         self._runner.check_open()
-        message = input_message(content)
         manifest = await self._runner.manifest()
         since = 0 if key in self.state.keys else self.state.sequence
-        turn_id = await self._drive(accept(self._journal, manifest, message, key=key))
+        turn_id = await self._drive(accept(self._journal, manifest, content, key=key))
         return Turn(turn_id, self._runner, since)
 
     async def steer(self, content: Content, *, key: str = "") -> Turn:
@@ -72,10 +72,9 @@ class Session:
         the input to a turn of its own. Raises what `send` raises.
         """
         self._runner.check_open()
-        message = input_message(content)
         manifest = await self._runner.manifest()
         since = self.state.sequence
-        turn_id = await self._drive(steer(self._journal, manifest, message, key=key))
+        turn_id = await self._drive(steer(self._journal, manifest, content, key=key))
         return Turn(turn_id, self._runner, since if self.state.turn is None else 0)
 
     async def run(self, content: Content, *, key: str = "") -> TurnResult:
@@ -85,10 +84,7 @@ class Session:
     async def update(self, *, title: str | None = None, metadata: dict[str, str] | None = None) -> None:
         """Change the title or the metadata. Raises `InputRejected`, `StoreError`."""
         self._runner.check_open()
-        check_text(title=title or "")
-        check_metadata(metadata or {})
-        await self._journal.own()
-        await self._journal.record(SessionUpdated(title=title, metadata=metadata))
+        await self._drive(update(self._journal, title=title, metadata=metadata))
 
     async def approve(self, ask_id: str, *, by: str, reason: str = "") -> None:
         """Let the call that this ask is about run. `by` says who agreed. Raises `UnknownAsk` when it is not open."""
@@ -100,15 +96,41 @@ class Session:
         self._runner.check_open()
         await self._drive(answer(self._journal, ask_id, "denied", by=by, reason=reason))
 
+    @property
+    def in_doubt(self) -> tuple[ToolResult, ...]:
+        """Calls that were cut off and may have had their effect, of which nobody has said yet what became of them."""
+        return tuple([doubt.result for doubt in self.state.doubts.values() if doubt.result is not None])
+
+    async def resolve(
+        self, call_id: str, *, by: str, result: Any = None, rerun: bool = False, reason: str = ""
+    ) -> Turn | None:
+        """Say what became of a call in doubt. `by` says who knows.
+
+        `result` is what the model reads from its next turn on, as if the tool had returned it. With `rerun` the call
+        is run again instead, with the same key, in a turn of its own that asks no model: that turn is returned.
+        Raises `UnknownCall` when the call is not in doubt, `UsageError` unless exactly one of both is given.
+        """
+        self._runner.check_open()
+        if not rerun or result is not None:
+            said = None if rerun else result
+            await self._drive(resolve(self._journal, call_id, said, by=by, reason=reason))
+            return None
+        manifest, since = await self._runner.manifest(), self.state.sequence
+        turn_id = await self._drive(run_again(self._journal, manifest, call_id, by=by, reason=reason))
+        return Turn(turn_id, self._runner, since)
+
     async def _drive(self, accepting: Awaitable[T]) -> T:
         """Wait until this is accepted, and drive what follows from it even if the caller is cancelled meanwhile."""
         try:
             accepted = await accepting
         except asyncio.CancelledError:
-            if self._journal.epoch and self._journal.broken is None:
+            if self._journal.ours and self._journal.broken is None:
                 self._runner.start()
             raise
-        self._runner.start()
+        if self._journal.ours:
+            self._runner.start()
+        else:  # it was left in a letter; whoever it is for may just have finished
+            await self._runner.collect()
         return accepted
 
     async def messages(self) -> list[Message]:
@@ -137,8 +159,7 @@ class Session:
 
     async def inspect(self, content: Content | None = None) -> Inspection:
         """The request that would be sent next, after `content` if any. Sends nothing and records nothing."""
-        upcoming = [] if content is None else [input_message(content)]
-        return inspect(self.state, upcoming, await self._runner.manifest())
+        return inspect(self.state, content, await self._runner.manifest())
 
     async def resume(self, *, by: str = "") -> Turn | None:
         """Go on with whatever the log says is owed; the turn under way, if there is one.
@@ -146,10 +167,7 @@ class Session:
         A parked turn, cut off too often without progress, goes on only when `by` says who wants that.
         Raises `SessionHeld` while another process is at work on it.
         """
-        await self._journal.own()
-        if by and self.state.turn is not None and self.state.turn.parked:
-            check_text(by=by)
-            await self._journal.record(TurnRecovered(by=by))
-        if self.state.turn is not None or self.state.queue:
+        if await go_on(self._journal, by=by):
+            await self._runner.collect()
             self._runner.start()
         return self.turn

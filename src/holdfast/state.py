@@ -6,7 +6,7 @@ as JSON and read back at any point, and the planner then decides the same.
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Literal
 
 import msgspec
@@ -46,6 +46,17 @@ class CallState(Struct, kw_only=True, omit_defaults=True):
     asked: str = ""
     """The arguments that were asked about: what an approval is for."""
     result: ToolResult | None = None
+    place: int | None = None
+    """Where its result stands in the transcript, for a call in doubt."""
+    doubtful: bool = False
+    """It ran before and may have had its effect; a person wants it run again all the same."""
+
+
+class Rerun(Struct, frozen=True, kw_only=True):
+    """A call in doubt that a person wants run again, in this turn."""
+
+    turn_id: str
+    call: CallState
 
 
 class TurnState(Struct, kw_only=True, omit_defaults=True):
@@ -125,11 +136,16 @@ class State(Struct, kw_only=True, omit_defaults=True):
     messages: list[Message] = field(default_factory=list)
     """The transcript: inputs when their turn began, replies, and results in the model's order."""
     queue: list[Queued] = field(default_factory=list)
+    reruns: list[Rerun] = field(default_factory=list)
     turn: TurnState | None = None
     outcome: Outcome | None = None
     """Of the last turn that ended."""
     keys: dict[str, str] = field(default_factory=dict)
     """Turn ids by the idempotency keys of accepted inputs."""
+    doubts: dict[str, CallState] = field(default_factory=dict)
+    """Calls in doubt by id, of which nobody has said yet what became of them."""
+    retold: int = 0
+    """How many results in the transcript were replaced by what a person said became of the call."""
     asks: dict[str, AskOpened] = field(default_factory=dict)
     """Open asks by id."""
     files: dict[str, FileWritten] = field(default_factory=dict)
@@ -140,16 +156,27 @@ class State(Struct, kw_only=True, omit_defaults=True):
         """From when on something is owed that any worker may take up; None when it takes an input or an answer."""
         turn = self.turn
         if turn is None:
-            return self.accepted_at if self.queue else None
+            return _at_once(self.accepted_at) if self.queue or self.reruns else None
         if turn.parked:
             return turn.deadline
         if turn.retry_at is not None:
             return turn.retry_at if turn.deadline is None else min(turn.retry_at, turn.deadline)
-        owed = turn.owed if self.asks else ()
-        if owed and all(call.ask_id in self.asks for call in owed):
-            ends = [turn.deadline, *(self.asks[call.ask_id].expires_at for call in owed)]
+        if asking := self._asking(turn):
+            ends = [turn.deadline, *(self.asks[call.ask_id].expires_at for call in asking)]
             return min((end for end in ends if end is not None), default=None)
-        return turn.started_at
+        return _at_once(turn.started_at)
+
+    def _asking(self, turn: TurnState) -> list[CallState]:
+        """The calls that are owed, when every one of them waits for an answer."""
+        owed = turn.owed if self.asks else []
+        return owed if all(call.ask_id in self.asks for call in owed) else []
+
+    def cut_off(self, now: datetime) -> bool:
+        """Whether a turn is under way that its writer would have gone on with by now, had he been there."""
+        turn = self.turn
+        if turn is None or turn.parked or self._asking(turn):
+            return False
+        return turn.retry_at is None or turn.retry_at <= now
 
     def status_of(self, turn_id: str) -> TurnStatus | None:
         """Where a turn stands; None for one that this state no longer (or never) knew."""
@@ -157,7 +184,17 @@ class State(Struct, kw_only=True, omit_defaults=True):
             return "running"
         if self.outcome is not None and self.outcome.turn_id == turn_id:
             return self.outcome.status
-        return "queued" if any(entry.turn_id == turn_id for entry in self.queue) else None
+        if any(entry.turn_id == turn_id for entry in self.queue):
+            return "queued"
+        return "queued" if any(rerun.turn_id == turn_id for rerun in self.reruns) else None
+
+
+def _at_once(since: datetime | None) -> datetime | None:
+    """When what is owed since then is due, on any machine's clock: even on one that is set back, or behind."""
+    return since - _A_DAY if since is not None else None
+
+
+_A_DAY = timedelta(days=1)
 
 
 def encode_state(state: State) -> bytes:

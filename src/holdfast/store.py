@@ -6,6 +6,9 @@ A session has one writer at a time. Whoever claims it gets an *epoch*, above all
 older epoch is refused, so a writer that slept too long can do no harm. A *lease* keeps others from claiming while the
 writer is at work. It runs on a clock that no wall-clock change moves (the store's own), is renewed by every append and
 by `renew`, and let go by an append that says so. The lease is a courtesy between writers; the epoch is the lock.
+
+Whoever is not the writer can leave a *letter*: a fact it wants recorded (an input, an answer, the end of a turn). The
+writer takes letters in; an append says which, and they are gone in the same transaction.
 """
 
 from __future__ import annotations
@@ -14,10 +17,11 @@ import hashlib
 from asyncio import Future
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from msgspec import Struct
 
+from holdfast.errors import TransactionUnsupported
 from holdfast.events import Event
 
 
@@ -42,10 +46,21 @@ class Terms(Struct, frozen=True, kw_only=True, gc=False):
     """Seconds from now for which nobody else may claim the session; 0 lets go of it."""
     due: datetime | None = None
     """From when on the session has work that any worker may take up; None when only an input or an answer can go on."""
+    taken: tuple[int, ...] = ()
+    """Numbers of the letters that these events answer; gone with this append."""
 
 
 FREE = Terms()
 """Nobody holds the session, and nothing is owed."""
+
+
+class Letter(Struct, frozen=True, kw_only=True):
+    """A fact that somebody else than the writer wants recorded, until the writer has dealt with it."""
+
+    number: int
+    """Its place among the letters of this store, the older the smaller."""
+    event: Event
+    """With sequence 0: it has no place in the log yet."""
 
 
 class Snapshot(Struct, frozen=True, kw_only=True):
@@ -59,16 +74,18 @@ class Snapshot(Struct, frozen=True, kw_only=True):
 class Problem(Struct, frozen=True, kw_only=True):
     """Something wrong that looking through a whole store found."""
 
-    kind: Literal["damage", "gap", "event", "blob", "lease", "snapshot"]
+    kind: Literal["damage", "gap", "event", "letter", "blob", "lease", "snapshot"]
     """What it is about: the file itself; events that are missing; one that cannot be read or is not where it
-    belongs; a blob whose bytes changed; a lease that outlived its clock; a snapshot of what is not there."""
+    belongs; a letter that cannot be read or is for nobody; a blob whose bytes changed; a lease that outlived its
+    clock; a snapshot of what is not there."""
     where: str
-    """A session, a session and the events in it (`session_…:4`, `session_…:4-9`), a blob's digest, or the file."""
+    """A session, a session and the events in it (`session_…:4`, `session_…:4-9`) or a letter to it
+    (`session_…:letter 7`), a blob's digest, or the file."""
     message: str
 
 
 class Store(Protocol):
-    """Logs, blobs, leases and snapshots. Methods raise `StoreError`."""
+    """Logs, letters, blobs, leases and snapshots. Methods raise `StoreError`."""
 
     async def open(self) -> None:
         """Make ready; create or migrate what is needed."""
@@ -112,7 +129,26 @@ class Store(Protocol):
         ...
 
     async def due(self, now: datetime, *, limit: int = 100) -> list[str]:
-        """Sessions whose due time has come and which nobody holds, the longest due first."""
+        """Sessions that nobody holds and whose due time has come, the longest due first, and those with letters."""
+        ...
+
+    async def post(self, session_id: str, event: Event) -> None:
+        """Leave a letter for whoever writes this session now or next; it is durable when this returns.
+
+        Asks for no lease and no epoch. Raises `UnknownSession`, `NotEncodable`.
+        """
+        ...
+
+    async def letters(self, session_id: str) -> list[Letter]:
+        """The letters nobody has taken yet, the oldest first."""
+        ...
+
+    async def posted(self, owner: str) -> list[str]:
+        """Sessions with letters that nobody but this owner holds. It is asked several times a second."""
+        ...
+
+    async def discard(self, session_id: str, numbers: Sequence[int], *, epoch: int) -> None:
+        """Throw these letters away unanswered: they came too late. Raises `StaleEpoch`; numbers long gone are fine."""
         ...
 
     async def woken(self, seconds: float) -> None:
@@ -138,6 +174,60 @@ class Store(Protocol):
     async def get_blob(self, digest: str) -> bytes:
         """The bytes with this digest. Raises `UnknownBlob`, or `StoreCorrupt` when they do not match it."""
         ...
+
+
+class Database(Protocol):
+    """What `ctx.transaction()` lends to a tool: the database that the log is in."""
+
+    async def execute(self, sql: str, *values: object) -> list[tuple[Any, ...]]:
+        """Run one statement and return its rows. Values are named as the database does it: `?` or `?1` in SQLite, `$1`
+        in Postgres. A later statement sees what an earlier one wrote.
+
+        What the database has against a statement is raised as its library says it (`apsw.Error`,
+        `asyncpg.PostgresError`). Raises `TransactionLost` when everything was rolled back meanwhile, `StoreLocked` when
+        others kept the database for too long, and `UsageError` for `COMMIT` and the like, or after the block's end.
+        """
+        ...
+
+
+class Transaction(Database, Protocol):
+    """A transaction that the first statement begins, and that one append to a log ends.
+
+    First `execute`, as often as needed; then `seal`; then `append`. At any time `roll_back`.
+    """
+
+    async def seal(self) -> bool:
+        """Nothing more is executed; what could keep it from being committed is raised now. False when nothing began."""
+        ...
+
+    def append(
+        self, session_id: str, events: Sequence[Event], *, expected: int, epoch: int, terms: Terms = FREE
+    ) -> Future[None]:
+        """As `Store.append`, in its order with the store's other appends, and commit: everything, or nothing."""
+        ...
+
+    async def roll_back(self) -> None:
+        """Undo everything, unless `append` was called. Doing it twice is fine."""
+        ...
+
+
+@runtime_checkable
+class Transactional(Protocol):
+    """A store that can lend its database to a tool. Optional; `SQLiteStore` and `PostgresStore` can."""
+
+    def transaction(self) -> Transaction:
+        """A new one, which has not begun."""
+        ...
+
+
+def transaction_of(store: Store) -> Transaction:
+    """A new transaction of this store; raises `TransactionUnsupported` when it has none."""
+    if not isinstance(store, Transactional):
+        raise TransactionUnsupported(
+            f"{type(store).__name__} has no transactions for tools; keep the log in a SQLiteStore or a PostgresStore, "
+            "in the database that the tool writes to"
+        )
+    return store.transaction()
 
 
 def digest_of(data: bytes) -> str:

@@ -21,9 +21,8 @@ from holdfast import handle, runtime, session
 from holdfast.errors import RuntimeClosed, UsageError
 from holdfast.events import Event
 from holdfast.handle import Item, TurnResult
-from holdfast.messages import Message
+from holdfast.messages import Content, Message
 from holdfast.store import Head
-from holdfast.turn.input import Content
 
 T = TypeVar("T")
 

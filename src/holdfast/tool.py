@@ -20,7 +20,7 @@ import inspect
 import re
 import typing
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from contextlib import AbstractAsyncContextManager, suppress
 from contextvars import copy_context
 from dataclasses import dataclass, field
 from threading import Thread
@@ -29,10 +29,11 @@ from typing import Any, overload
 from msgspec import UNSET, Struct
 
 from holdfast.driver import ToolSpec
-from holdfast.errors import ToolSignatureError
+from holdfast.errors import ToolSignatureError, UsageError
 from holdfast.events import Effect
 from holdfast.schema import Parameters, parameters_of, summary_of
 from holdfast.services import Key, Scope
+from holdfast.store import Database
 
 
 class SessionInfo(Struct, frozen=True, kw_only=True):
@@ -65,6 +66,23 @@ class Context(Struct, frozen=True, kw_only=True):
     """`ctx.progress("half way")` is shown live and not stored."""
     output: Callable[[str], None]
     """`ctx.output(text)` streams output live; what the tool returns is what the model reads."""
+    _transaction: Callable[[], AbstractAsyncContextManager[Database]] | None = None
+
+    def transaction(self) -> AbstractAsyncContextManager[Database]:
+        """A transaction in the database of the log, committed together with this call's outcome: exactly once.
+
+            async with ctx.transaction() as db:
+                await db.execute("UPDATE accounts SET cents = cents - ? WHERE name = ?", cents, name)
+
+        It begins with the first statement, and is committed not at the end of the block but with the outcome, in one
+        transaction; it is rolled back when an exception leaves the block, or when the outcome is not `ok`. Declare such
+        a tool `idempotent`. While it is open in SQLite nobody else can write to the file, so it has four seconds, and
+        two between statements. One a call. Raises `TransactionUnsupported` where the log is in no such database,
+        `UsageError` for a second one.
+        """
+        if self._transaction is None:
+            raise UsageError("only a tool that the runtime runs has a transaction, not one called by hand")
+        return self._transaction()
 
 
 class NotDone:

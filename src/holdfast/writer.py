@@ -12,7 +12,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from holdfast.errors import SessionHeld
+from holdfast.errors import SessionHeld, UsageError
 from holdfast.ids import new_id
 from holdfast.store import Store
 
@@ -31,7 +31,9 @@ class Writer(Struct, frozen=True, kw_only=True):
 
 
 def this_process(lease: float = LEASE) -> Writer:
-    """A writer in this process. Every call gives another one."""
+    """A writer in this process. Every call gives another one. Raises `UsageError` for a lease that holds nothing."""
+    if not lease > 0:
+        raise UsageError(f"a lease of {lease} s holds nothing; give more than 0 (the default is {LEASE:g})")
     return Writer(
         name=f"{_machine()}:{os.getpid()}:{_started(os.getpid())}:{new_id('agent')[-8:]}", lease=lease
     )

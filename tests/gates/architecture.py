@@ -20,6 +20,7 @@ LEVELS = (
         "agent",
         "manifests",
         "handle",
+        "mail",
         "runner",
         "session",
         "runtime",

@@ -18,6 +18,7 @@ from holdfast.events import (
     AskAnswered,
     AskExpired,
     AskOpened,
+    CallResolved,
     Event,
     EventContext,
     Fact,
@@ -95,6 +96,7 @@ FACTS: dict[str, Fact] = {
     "input.message": InputMessage(message=ASKED, turn_id=TURN, key="order-17"),
     "turn.started": TurnStarted(inputs=(ASKED.id,), manifest=DIGEST, deadline=LATER),
     "input.message.2": InputMessage(message=ASKED, turn_id=TURN, steer=True),
+    "turn.started.2": TurnStarted(inputs=(), manifest=DIGEST, rerun=CALL),
     "turn.steered": TurnSteered(inputs=(ASKED.id,)),
     "turn.recovered": TurnRecovered(attempt=2, by="mia"),
     "turn.completed": TurnCompleted(stop="max_tokens", iterations=3, usage=USAGE),
@@ -126,6 +128,9 @@ FACTS: dict[str, Fact] = {
         dispatched=False,
     ),
     "tool.completed": ToolCompleted(result=RESULT, attempt=2, duration_ms=40),
+    "call.resolved": CallResolved(
+        call_id=CALL, by="ada", result=RESULT, turn_id=TURN, reason="the bank's statement shows it"
+    ),
     "ask.opened": AskOpened(
         ask_id=ASK,
         call_id=CALL,

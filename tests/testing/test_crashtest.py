@@ -203,8 +203,8 @@ def test_calls_that_share_a_key_are_found(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_an_input_that_is_accepted_twice_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     class Forgetful(dict[str, str]):
-        def get(self, *_: object) -> None:  # type: ignore[override]
-            return None
+        def get(self, key: str, default: object = None) -> object:  # type: ignore[override]
+            return default
 
     monkeypatch.setattr(
         State, "keys", property(lambda self: Forgetful(), lambda self, value: None), raising=True

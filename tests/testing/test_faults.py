@@ -26,7 +26,8 @@ from holdfast.testing import (
     run_virtual,
 )
 from holdfast.testing.client import session_of
-from holdfast.testing.faults import Operation
+from holdfast.testing.faults import Boundaries, BoundedStore, Operation
+from holdfast.testing.letter_contract import left_in, letter
 from holdfast.testing.said import said, said_in, texts
 
 
@@ -247,6 +248,31 @@ def test_a_process_dies_at_the_append_it_is_told_to(
     assert caught.value.where == f"{side} append {append} (input.message)"
     assert len(heard) == append - 1
     assert len(world.run(read_all(disk))) == left
+
+
+@pytest.mark.parametrize(
+    ("at", "where", "left"),
+    [(1, "before post 1", []), (2, "after post 1", ["hello"]), (3, "after discard 1", [])],
+)
+def test_a_process_can_die_on_either_side_of_a_letter(at: int, where: str, left: list[str]) -> None:
+    disk, world = MemoryStore(), Simulation()
+    store = BoundedStore(disk, Boundaries(at))
+
+    async def main() -> None:
+        await disk.open()
+        await disk.append("session_a", said("session_a", 1, "one"), expected=0, epoch=1)
+        await store.post("session_a", letter("session_a", "hello"))
+        (found,) = await store.letters("session_a")
+        await store.discard("session_a", [found.number], epoch=1)
+
+    async def found() -> list[str]:
+        await disk.open()
+        return await left_in(disk, "session_a")
+
+    with pytest.raises(Crash) as caught:
+        world.run(main())
+    assert caught.value.where == where
+    assert world.run(found()) == left
 
 
 async def read_all(store: Store) -> list[Event]:

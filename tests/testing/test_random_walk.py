@@ -171,7 +171,7 @@ async def die_some_time() -> None:
 
 async def see_to_rest(session: Session) -> None:
     """Approve of everything until nothing is owed, also of going on with a turn that was cut off too often."""
-    while session.state.turn is not None or session.state.queue:
+    while session.state.due() is not None or session.state.turn is not None:
         if session.turn is None:
             await asyncio.sleep(0.01)
         elif (await session.turn).status == "waiting" and not await ScriptedApprover(approve()).answer(

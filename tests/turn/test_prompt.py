@@ -5,6 +5,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from msgspec import structs
 
 from holdfast import Agent, Event, Message, Request, Text, ToolCall, tool
 from holdfast.driver import Transcript
@@ -184,9 +185,17 @@ async def test_a_message_is_encoded_once_however_many_requests_hold_it() -> None
 def test_a_prompt_only_takes_in_what_is_new() -> None:
     prompt = Prompt()
     messages = [Message(id=f"message_{n}", role="user", content=(Text(text=str(n)),)) for n in range(3)]
-    first = prompt.upto(messages[:2])
+    first = prompt.upto(messages[:2], 0)
     assert isinstance(first, Transcript)
     assert [message.id for message in first] == ["message_0", "message_1"]
-    again = prompt.upto(messages)
+    again = prompt.upto(messages, 0)
     assert again is first
     assert [message.id for message in again] == ["message_0", "message_1", "message_2"]
+
+
+def test_a_prompt_is_made_anew_when_a_result_was_retold() -> None:
+    prompt = Prompt()
+    before = [Message(id=f"message_{n}", role="user", content=(Text(text="old"),)) for n in range(2)]
+    after = [structs.replace(before[0], content=(Text(text="new"),)), before[1]]
+    assert [message.text for message in prompt.upto(before, 0)] == ["old", "old"]
+    assert [message.text for message in prompt.upto(after, 1)] == ["new", "old"]

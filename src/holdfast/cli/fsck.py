@@ -114,7 +114,7 @@ async def _log(store: SQLiteStore, session_id: str) -> list[Finding]:
         while page := await store.read(session_id, after=len(events), limit=PAGE):
             events += page
         state = fold(session_id, events)
-        rests = state.turn is None and not state.queue
+        rests = state.turn is None and state.due() is None
         said = problems_in(events, at_rest=rests, transcript=False)
     except Exception as error:  # whatever the rules stumble over, this session cannot be opened
         said = [f"its events do not make a session ({error!r})"]

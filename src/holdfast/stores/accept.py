@@ -50,6 +50,15 @@ def check_lease(owner: str, hold: float) -> None:
         raise UsageError(f"{owner!r} cannot be the name of an owner: it is not valid Unicode") from None
 
 
+def check_letter(session_id: str, event: Event) -> None:
+    """Raise `UsageError` unless this event can be a letter to the session: its own, without a place in the log."""
+    if event.session_id != session_id or event.sequence != 0 or event.ts.tzinfo is None:
+        raise UsageError(
+            f"event {event.sequence} of {event.session_id} cannot be a letter to {session_id}: a letter belongs to its "
+            "session, has sequence 0 and a time in UTC"
+        )
+
+
 def check_instant(moment: datetime) -> None:
     """Raise `UsageError` for a time without a zone."""
     if moment.tzinfo is None:
@@ -58,16 +67,21 @@ def check_instant(moment: datetime) -> None:
 
 def refusal(session_id: str, *, sequence: int, current: int, expected: int, epoch: int) -> Superseded:
     """Why an append is refused: the log stands at `sequence` and belongs to the writer of epoch `current`."""
+    if epoch != current:
+        return stale(session_id, current=current, epoch=epoch)
+    return SequenceConflict(
+        f"{session_id} ends at event {sequence}, not {expected}: another append came first; read the log again"
+    )
+
+
+def stale(session_id: str, *, current: int, epoch: int) -> StaleEpoch:
+    """Why the writer of this epoch may do nothing: the session is at epoch `current`."""
     if epoch < current:
         return StaleEpoch(
             f"epoch {epoch} of {session_id} is over: a writer with epoch {current} took over; stop writing"
         )
-    if epoch > current:
-        return StaleEpoch(
-            f"epoch {epoch} of {session_id} was never claimed, it is at {current}; call claim() first"
-        )
-    return SequenceConflict(
-        f"{session_id} ends at event {sequence}, not {expected}: another append came first; read the log again"
+    return StaleEpoch(
+        f"epoch {epoch} of {session_id} was never claimed, it is at {current}; call claim() first"
     )
 
 

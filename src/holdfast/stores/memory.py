@@ -6,29 +6,33 @@ import asyncio
 import time
 from asyncio import Future
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 
 import msgspec
 
 from holdfast.errors import UnknownBlob
 from holdfast.events import Event, encode_event
-from holdfast.store import FREE, Head, Snapshot, Terms, digest_of
+from holdfast.store import FREE, Head, Letter, Snapshot, Terms, digest_of
 from holdfast.stores.accept import (
     FIRST_EPOCH,
     check_events,
     check_instant,
     check_lease,
+    check_letter,
     check_terms,
     closed,
     held,
     refusal,
+    stale,
     unknown,
 )
 from holdfast.stores.bell import Bell
 
+_LAST = datetime.max.replace(tzinfo=UTC)
+
 
 class MemoryStore:
-    """Logs, blobs, leases and snapshots in memory: `Store` for tests and for sessions nobody needs tomorrow.
+    """Logs, letters, blobs, leases and snapshots in memory: `Store` for tests and for sessions nobody needs tomorrow.
 
     It keeps the very `Event` objects it is given, and an append is over when the call returns. It still encodes
     every event once, into a scratch buffer (0.35 µs an event), so that what another store could not write is
@@ -41,6 +45,8 @@ class MemoryStore:
     def __init__(self) -> None:
         self._logs: dict[str, _Log] = {}
         self._busy: dict[str, _Log] = {}  # those that may be held or due
+        self._mailed: dict[str, _Log] = {}  # those with letters
+        self._posts = 0
         self._blobs: dict[str, bytes] = {}
         self._done: Future[None] | None = None
         self._encode_into = msgspec.json.Encoder().encode_into
@@ -83,12 +89,14 @@ class MemoryStore:
         elif log.epoch != epoch or len(log.events) != expected:
             return _refused(done, session_id, log, expected, epoch)
         log.events.extend(events)
+        if terms.taken:
+            self._take(session_id, log, terms.taken)
         if terms is not FREE:
             log.terms, log.since = terms, self._time() + self._ahead
             self._busy[session_id] = log
         elif log.terms is not FREE:
-            log.terms = terms
-            del self._busy[session_id]
+            log.terms = FREE
+            self._busy.pop(session_id, None)
         self._writes += 1
         if self._bell.waiting:
             self._bell.ring()
@@ -135,13 +143,56 @@ class MemoryStore:
         """See `Store.due`."""
         self._ready()
         check_instant(now)
+        free = {**self._busy, **self._mailed}
         found = [
-            (log.terms.due, log.number, session_id)
-            for session_id, log in self._busy.items()
-            if log.terms.due is not None and log.terms.due <= now and self._left(log) <= 0
+            (log.terms.due or _LAST, log.number, session_id)
+            for session_id, log in free.items()
+            if (log.letters or (log.terms.due is not None and log.terms.due <= now)) and self._left(log) <= 0
         ]
         found.sort()
         return [session_id for _, _, session_id in found[: max(limit, 0)]]
+
+    async def post(self, session_id: str, event: Event) -> None:
+        """See `Store.post`."""
+        self._ready()
+        check_letter(session_id, event)
+        self._check_encodable((event,))
+        log = self._logs.get(session_id)
+        if log is None:
+            raise unknown(session_id)
+        self._posts += 1
+        log.letters.append(Letter(number=self._posts, event=event))
+        self._mailed[session_id] = log
+        self._writes += 1
+        self._bell.ring()
+
+    async def letters(self, session_id: str) -> list[Letter]:
+        """See `Store.letters`."""
+        self._ready()
+        log = self._logs.get(session_id)
+        return list(log.letters) if log else []
+
+    async def posted(self, owner: str) -> list[str]:
+        """See `Store.posted`."""
+        self._ready()
+        return [
+            name for name, log in self._mailed.items() if log.terms.owner == owner or self._left(log) <= 0
+        ]
+
+    async def discard(self, session_id: str, numbers: Sequence[int], *, epoch: int) -> None:
+        """See `Store.discard`."""
+        self._ready()
+        log = self._logs.get(session_id)
+        if log is None:
+            raise unknown(session_id)
+        if log.epoch != epoch:
+            raise stale(session_id, current=log.epoch, epoch=epoch)
+        self._take(session_id, log, numbers)
+
+    def _take(self, session_id: str, log: _Log, numbers: Sequence[int]) -> None:
+        log.letters = [letter for letter in log.letters if letter.number not in numbers]
+        if not log.letters:
+            self._mailed.pop(session_id, None)
 
     async def woken(self, seconds: float) -> None:
         """See `Store.woken`. What was written since it last returned to anybody counts, too."""
@@ -154,7 +205,7 @@ class MemoryStore:
         """See `Store.save_snapshot`."""
         self._ready()
         log = self._logs.get(session_id)
-        if log and (log.snapshot is None or log.snapshot.sequence < snapshot.sequence):
+        if log and (log.snapshot is None or log.snapshot.sequence <= snapshot.sequence):
             log.snapshot = snapshot
 
     async def load_snapshot(self, session_id: str) -> Snapshot | None:
@@ -216,7 +267,7 @@ class MemoryStore:
 class _Log:
     """One session: its events, the epoch of its writer, and what that writer said."""
 
-    __slots__ = ("epoch", "events", "number", "since", "snapshot", "terms")
+    __slots__ = ("epoch", "events", "letters", "number", "since", "snapshot", "terms")
 
     def __init__(self, number: int) -> None:
         self.number = number
@@ -224,6 +275,7 @@ class _Log:
         self.epoch = FIRST_EPOCH
         self.terms = FREE
         self.since = 0.0  # the moment from which the lease in its terms runs
+        self.letters: list[Letter] = []
         self.snapshot: Snapshot | None = None
 
     def updated_at(self) -> datetime:

@@ -18,23 +18,27 @@ from asyncio import Future
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
+from uuid import uuid4
 
 from msgspec import Struct
 
 from holdfast.errors import NotEncodable, StoreClosed, StoreCorrupt, UnknownBlob, UsageError
 from holdfast.events import Event, decode_event, encode_event
-from holdfast.store import FREE, Head, Snapshot, Terms, digest_of
+from holdfast.store import FREE, Head, Letter, Snapshot, Terms, digest_of
 from holdfast.stores.accept import (
     check_events,
     check_instant,
     check_lease,
+    check_letter,
     check_terms,
     closed,
     held,
+    stale,
     unknown,
 )
 from holdfast.stores.postgres_listener import PostgresListener
 from holdfast.stores.postgres_server import PostgresServer, Queries, queries
+from holdfast.stores.postgres_transaction import PostgresTransaction
 from holdfast.stores.postgres_writer import Appending, PostgresWriter
 
 A = TypeVar("A")
@@ -62,7 +66,7 @@ _FAR = (1 << 62) - 1
 
 
 class PostgresStore:
-    """Logs, blobs, leases and snapshots in the database at `dsn` (`postgresql://user:password@host:port/database`).
+    """Logs, letters, blobs, leases and snapshots in the database at `dsn` (`postgresql://user:password@host:port/database`).
 
     `schema` is where its tables are, made on `open()`; several stores may share a database, each in its own. Asks are
     answered on up to `pool_size` connections, appends and notifications have one each beside them. `behind_pooler`
@@ -108,6 +112,7 @@ class PostgresStore:
             self._live = _Live(
                 process=os.getpid(),
                 pool=await self._server.pool(self._pool_size),
+                lent=await self._server.pool(self._pool_size, lent=True),
                 writer=PostgresWriter(self._server),
                 listener=PostgresListener(self._server),
             )
@@ -123,11 +128,21 @@ class PostgresStore:
     ) -> Future[None]:
         """See `Store.append`. Raises through the future `OutcomeUnknown` when the server stays away in the middle."""
         live = self._ready()
+        return live.writer.submit(self._appending(session_id, events, expected, epoch, terms))
+
+    def transaction(self) -> PostgresTransaction:
+        """See `Transactional.transaction`. On up to `pool_size` connections of their own."""
+        live = self._ready()
+        return PostgresTransaction(self._server, (live.lent, live.pool), live.writer, self._appending)
+
+    def _appending(
+        self, session_id: str, events: Sequence[Event], expected: int, epoch: int, terms: Terms
+    ) -> Appending:
         check_events(session_id, events, expected)
         if terms is not FREE:
             check_terms(terms)
         hold = _seconds(terms.hold)
-        append = Appending(
+        return Appending(
             key=_key(session_id),
             session_id=session_id,
             expected=expected,
@@ -138,8 +153,8 @@ class PostgresStore:
             owner=_text(terms.owner) if hold else "",
             hold=hold,
             due=None if terms.due is None else _microseconds(terms.due),
+            taken=_taking(terms.taken),
         )
-        return live.writer.submit(append)
 
     async def read(self, session_id: str, *, after: int = 0, limit: int = 1_000) -> list[Event]:
         """See `Store.read`. Raises `StoreCorrupt` when an event is missing or cannot be read."""
@@ -186,6 +201,34 @@ class PostgresStore:
         check_instant(now)
         rows = await self._rows(self._sql.due, _microseconds(now), _bounded(limit))
         return [_plain(row[0]) for row in rows]
+
+    async def post(self, session_id: str, event: Event) -> None:
+        """See `Store.post`. When the server stays away in the middle, it may have been left all the same."""
+        self._ready()
+        check_letter(session_id, event)
+        body = _checked(encode_event(event))
+        row = await self._row(self._sql.post, _findable(session_id), uuid4(), body)
+        if not row["known"]:
+            raise unknown(session_id, str(self._server))
+
+    async def letters(self, session_id: str) -> list[Letter]:
+        """See `Store.letters`. Raises `StoreCorrupt` when one cannot be read."""
+        rows = await self._rows(self._sql.letters, _findable(session_id))
+        events = await _off_the_loop(_decoded, [row[1] for row in rows], sum(len(row[1]) for row in rows))
+        return [Letter(number=row[0], event=event) for row, event in zip(rows, events, strict=True)]
+
+    async def posted(self, owner: str) -> list[str]:
+        """See `Store.posted`."""
+        return [_plain(row[0]) for row in await self._rows(self._sql.posted, _findable(owner))]
+
+    async def discard(self, session_id: str, numbers: Sequence[int], *, epoch: int) -> None:
+        """See `Store.discard`."""
+        arguments = _findable(session_id), _bounded(epoch), _taking(numbers)
+        row = await self._row(self._sql.discard, *arguments)
+        if row is None:
+            raise unknown(session_id, str(self._server))
+        if row[0] != epoch:
+            raise stale(session_id, current=row[0], epoch=epoch)
 
     async def woken(self, seconds: float) -> None:
         """See `Store.woken`."""
@@ -251,6 +294,7 @@ class _Live(Struct, frozen=True, kw_only=True):
 
     process: int
     pool: Any
+    lent: Any
     writer: PostgresWriter
     listener: PostgresListener
 
@@ -260,9 +304,10 @@ class _Live(Struct, frozen=True, kw_only=True):
         await self.writer.finish()
         try:
             async with asyncio.timeout(LEAVING):
-                await self.pool.close()
+                await asyncio.gather(self.pool.close(), self.lent.close())
         except TimeoutError:
             self.pool.terminate()
+            self.lent.terminate()
 
 
 def _head(row: Sequence[Any]) -> Head:
@@ -296,6 +341,11 @@ def _seconds(hold: float) -> float | None:
 
 def _bounded(number: int) -> int:
     return min(max(number, 0), _FAR)
+
+
+def _taking(numbers: Sequence[int]) -> list[int]:
+    """Letters to take; a number beyond what a row can have is the number of none."""
+    return [number for number in numbers if 0 < number <= _FAR]
 
 
 def _text(text: str) -> str:

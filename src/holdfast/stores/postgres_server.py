@@ -52,10 +52,16 @@ class Queries(NamedTuple):
     """The statements in `queries/postgres.sql`, by name."""
 
     append: str
+    append_and_take: str
     claim: str
     holder: str
+    stand_still: str
     renew: str
     due: str
+    post: str
+    letters: str
+    posted: str
+    discard: str
     read: str
     head: str
     heads: str
@@ -115,14 +121,15 @@ class PostgresServer:
         except (ValueError, asyncpg.ClientConfigurationError) as error:
             raise self._misunderstood(error) from None
 
-    async def pool(self, size: int) -> Any:
-        """Up to so many connections, made when they are needed; the same goes for them."""
+    async def pool(self, size: int, *, lent: bool = False) -> Any:
+        """Up to so many connections, made when they are needed; the same goes for them. Those that are lent to others
+        are cleared of what those set."""
         pool = asyncpg.create_pool(
             self._dsn,
             min_size=0,
             max_size=size,
             timeout=self._patience_to_connect(),
-            reset=_leave_as_it_is,
+            reset=None if lent else _leave_as_it_is,
             **self._settings(),
         )
         return await pool

@@ -15,13 +15,14 @@ from __future__ import annotations
 import asyncio
 from asyncio import AbstractEventLoop, Event, Future, Task
 from collections import deque
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from holdfast.errors import HoldfastError, OutcomeUnknown, SequenceConflict
 from holdfast.stores.accept import FIRST_EPOCH, refusal
 from holdfast.stores.postgres_server import (
     PAUSES,
     PostgresServer,
+    Queries,
     is_away,
     is_elsewhere,
     queries,
@@ -51,6 +52,15 @@ class Appending(NamedTuple):
     owner: str
     hold: float | None
     due: int | None
+    taken: list[int]
+
+
+class Committing(Protocol):
+    """A transaction of somebody else, which an append ends, in its order."""
+
+    async def commit(self, statement: str, arguments: tuple[Any, ...]) -> list[Any]:
+        """Append and commit; the rows say why it was refused. Raises what went wrong: then nothing was kept."""
+        ...
 
 
 class PostgresWriter:
@@ -58,7 +68,7 @@ class PostgresWriter:
 
     def __init__(self, server: PostgresServer) -> None:
         self._server = server
-        self._sql = queries(server.schema).append
+        self._sql = queries(server.schema)
         self._loop: AbstractEventLoop = asyncio.get_running_loop()
         self._queue: deque[_Work] = deque()
         self._called = Event()
@@ -66,9 +76,9 @@ class PostgresWriter:
         self._connection: Any = None
         self._task: Task[None] = self._loop.create_task(self._run(), name="holdfast-postgres-writer")
 
-    def submit(self, append: Appending) -> Future[None]:
-        """Carry it out. The future ends when it is durable, or with the reason it is not."""
-        work = _Work(append, self._loop.create_future(), self._loop.time() + self._server.patience)
+    def submit(self, append: Appending, within: Committing | None = None) -> Future[None]:
+        """Carry it out, perhaps within a transaction. The future ends when it is durable, or with why it is not."""
+        work = _Work(append, self._loop.create_future(), self._loop.time() + self._server.patience, within)
         self._queue.append(work)
         self._called.set()
         return work.future
@@ -82,23 +92,39 @@ class PostgresWriter:
     async def _run(self) -> None:
         try:
             while batch := await self._next():
-                await self._carry_out(batch)
+                if (within := batch[0].within) is not None:
+                    await self._conclude(within, batch[0])
+                else:
+                    await self._carry_out(batch)
         finally:
             await self._let_go()
 
     async def _next(self) -> list[_Work]:
-        """What shares the next commit, in the order of the sessions' ids; nothing when it is time to end."""
+        """What shares the next commit, in the order of the sessions' ids; nothing when it is time to end.
+
+        What belongs into a transaction of somebody else comes by itself.
+        """
         while not self._queue and not self._ending:
             self._called.clear()
             await self._called.wait()
         batch: list[_Work] = []
         size = 0
         while self._queue and len(batch) < SHARED and size < SHARED_BYTES:
+            if batch and (batch[0].within or self._queue[0].within):
+                break
             work = self._queue.popleft()
             size += work.size
             batch.append(work)
         batch.sort(key=_key)
         return batch
+
+    async def _conclude(self, within: Committing, work: _Work) -> None:
+        try:
+            refused = await within.commit(*_asked(self._sql, [work]))
+        except Exception as error:
+            work.fail(error if isinstance(error, HoldfastError) else self._meaning(work, error))
+        else:
+            work.refuse(*refused[0][1:]) if refused else work.succeed()
 
     async def _carry_out(self, batch: list[_Work]) -> None:
         """Try until every piece of work has its answer."""
@@ -130,10 +156,10 @@ class PostgresWriter:
 
     async def _attempt(self, batch: list[_Work]) -> None:
         """Send the batch once and answer it. Raises what went wrong when there is no answer."""
-        arguments = _arguments(batch)
+        statement, arguments = _asked(self._sql, batch)
         connection = await self._connected()
         try:
-            refused = await connection.fetch(self._sql, *arguments, timeout=self._server.patience / 2)
+            refused = await connection.fetch(statement, *arguments, timeout=self._server.patience / 2)
         except BaseException as error:
             if not isinstance(error, Exception) or is_away(error):
                 for work in batch:
@@ -184,9 +210,12 @@ class PostgresWriter:
 class _Work:
     """An append, who waits for it, and until when (by the loop's clock)."""
 
-    __slots__ = ("append", "deadline", "future", "size", "unsure")
+    __slots__ = ("append", "deadline", "future", "size", "unsure", "within")
 
-    def __init__(self, append: Appending, future: Future[None], deadline: float) -> None:
+    def __init__(
+        self, append: Appending, future: Future[None], deadline: float, within: Committing | None = None
+    ) -> None:
+        self.within = within
         self.append = append
         self.future = future
         self.deadline = deadline
@@ -223,12 +252,19 @@ def _key(work: _Work) -> str:
     return work.append.key
 
 
+def _asked(sql: Queries, batch: list[_Work]) -> tuple[str, tuple[Any, ...]]:
+    """The statement that carries the batch out, and its arguments."""
+    if any(work.append.taken for work in batch):
+        return sql.append_and_take, (*_arguments(batch), *_letters(batch))
+    return sql.append, _arguments(batch)
+
+
 def _arguments(batch: list[_Work]) -> tuple[list[Any], ...]:
     """The columns that the append statement takes: ten with a row for each append, three with one for each event."""
     rows = []
     events = []
     for item, work in enumerate(batch, 1):
-        key, _, expected, epoch, bodies, created, updated, owner, hold, due = work.append
+        key, _, expected, epoch, bodies, created, updated, owner, hold, due, _ = work.append
         first = min(expected, FARTHEST - len(bodies))
         rows.append(
             (
@@ -246,3 +282,9 @@ def _arguments(batch: list[_Work]) -> tuple[list[Any], ...]:
         )
         events += [(item, sequence, body) for sequence, body in enumerate(bodies, first + 1)]
     return (*map(list, zip(*rows, strict=True)), *map(list, zip(*events, strict=True)))
+
+
+def _letters(batch: list[_Work]) -> tuple[list[int], list[int]]:
+    """The columns that say which append takes which letter."""
+    pairs = [(item, number) for item, work in enumerate(batch, 1) for number in work.append.taken]
+    return [item for item, _ in pairs], [number for _, number in pairs]

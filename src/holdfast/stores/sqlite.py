@@ -18,16 +18,18 @@ import apsw
 
 from holdfast.errors import NotEncodable, StoreCorrupt, UnknownBlob
 from holdfast.events import Event, decode_event, encode_event
-from holdfast.store import FREE, Head, Problem, Snapshot, Terms, digest_of
+from holdfast.store import FREE, Head, Letter, Problem, Snapshot, Terms, Transaction, digest_of
 from holdfast.stores.accept import (
     FIRST_EPOCH,
     check_events,
     check_instant,
     check_lease,
+    check_letter,
     check_terms,
     closed,
     held,
     refusal,
+    stale,
     unknown,
 )
 from holdfast.stores.boot_clock import NANOSECONDS, BootClock
@@ -49,10 +51,11 @@ _BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _FAR = 0xFFFF_FFFF
 """The lower half of a key: no session gets this far."""
+_LAST = (1 << 63) - 1
 
 
 class SQLiteStore:
-    """Logs, blobs, leases and snapshots in one file, made on `open()` with mode 0600.
+    """Logs, letters, blobs, leases and snapshots in one file, made on `open()` with mode 0600.
 
     The directory of `path` must exist. `read_only` opens a file to look at it: nothing is created, and every write
     raises `StoreReadOnly`. `busy_timeout` (seconds) is how long another process's lock is waited out before
@@ -100,25 +103,38 @@ class SQLiteStore:
     ) -> Future[None]:
         """See `Store.append`. Events are encoded here, in the caller's thread."""
         writer = self._ready().writer()
+        return writer.submit(self._appending(session_id, events, expected, epoch, terms))
+
+    def transaction(self) -> Transaction:
+        """See `Transactional.transaction`. It has four seconds, and two between statements; all other writes wait."""
+        return self._ready().lend(self._appending)
+
+    def _appending(
+        self, session_id: str, events: Sequence[Event], expected: int, epoch: int, terms: Terms
+    ) -> Callable[[apsw.Cursor], None]:
         check_events(session_id, events, expected)
         check_terms(terms)
         bodies = [_checked(encode_event(event)) for event in events]
         created, updated = _microseconds(events[0].ts), _microseconds(events[-1].ts)
         due = None if terms.due is None else _microseconds(terms.due)
+        taken = terms.taken and _taking(session_id, terms.taken)
 
         def append(cursor: apsw.Cursor) -> None:
-            last = expected + len(bodies)
+            end, current = min(expected, _FAR), min(epoch, _LAST)  # what no row has is refused like any other
+            last = end + len(bodies)
             said = (due, *self._lease(terms.owner, terms.hold))
             if expected == 0 and epoch == FIRST_EPOCH:
                 number = cursor.execute(SQL.create, (session_id, last, epoch, created, updated, *said)).get
             else:
-                number = cursor.execute(SQL.advance, (session_id, expected, epoch, last, updated, *said)).get
+                number = cursor.execute(SQL.advance, (session_id, end, current, last, updated, *said)).get
             if number is None:
                 sequence, current = cursor.execute(SQL.standing, (session_id,)).get or (0, FIRST_EPOCH)
                 raise refusal(session_id, sequence=sequence, current=current, expected=expected, epoch=epoch)
             cursor.executemany(SQL.add, enumerate(bodies, (number << 32) + expected + 1))
+            if taken:
+                cursor.executemany(SQL.take, taken)
 
-        return writer.submit(append)
+        return append
 
     async def read(self, session_id: str, *, after: int = 0, limit: int = 1_000) -> list[Event]:
         """See `Store.read`. Raises `StoreCorrupt` when an event is missing or cannot be read."""
@@ -188,6 +204,51 @@ class SQLiteStore:
 
         return await self._ready().ask(due)
 
+    async def post(self, session_id: str, event: Event) -> None:
+        """See `Store.post`."""
+        writer = self._ready().writer()
+        check_letter(session_id, event)
+        body = _checked(encode_event(event))
+
+        def post(cursor: apsw.Cursor) -> None:
+            if cursor.execute(SQL.post, (_findable(session_id), body)).get is None:
+                raise unknown(session_id, self.path)
+
+        await writer.submit(post)
+
+    async def letters(self, session_id: str) -> list[Letter]:
+        """See `Store.letters`. Raises `StoreCorrupt` when one cannot be read."""
+
+        def letters(reading: apsw.Connection) -> list[Letter]:
+            rows = reading.execute(SQL.letters, (_findable(session_id),))
+            return [Letter(number=number, event=decode_event(body or b"")) for number, body in rows]
+
+        return await self._ready().ask(letters)
+
+    async def posted(self, owner: str) -> list[str]:
+        """See `Store.posted`."""
+
+        def posted(reading: apsw.Connection) -> list[str]:
+            clock = self._clock
+            rows = reading.execute(SQL.posted, (_findable(owner), clock.now(), clock.boot))
+            return [session_id for (session_id,) in rows]
+
+        return await self._ready().ask(posted)
+
+    async def discard(self, session_id: str, numbers: Sequence[int], *, epoch: int) -> None:
+        """See `Store.discard`."""
+        writer, taken = self._ready().writer(), _taking(session_id, numbers)
+
+        def discard(cursor: apsw.Cursor) -> None:
+            _, current = cursor.execute(SQL.standing, (_findable(session_id),)).get or (0, None)
+            if current is None:
+                raise unknown(session_id, self.path)
+            if current != epoch:
+                raise stale(session_id, current=current, epoch=epoch)
+            cursor.executemany(SQL.take, taken)
+
+        await writer.submit(discard)
+
     async def woken(self, seconds: float) -> None:
         """See `Store.woken`. What was written since it last returned to anybody counts, too.
 
@@ -230,6 +291,8 @@ class SQLiteStore:
             digest = await threads.ask(lambda _: digest_of(content))
         else:
             digest = digest_of(content)
+        if (transaction := threads.lent()) is not None and transaction.keep(digest, content):
+            return digest
 
         def keep(cursor: apsw.Cursor) -> str:
             cursor.execute(SQL.keep, (digest, content))
@@ -239,6 +302,9 @@ class SQLiteStore:
 
     async def get_blob(self, digest: str) -> bytes:
         """See `Store.get_blob`."""
+        transaction = self._ready().lent()
+        if transaction is not None and (kept := transaction.kept(digest)) is not None:
+            return kept
 
         def blob(reading: apsw.Connection) -> bytes:
             data = reading.execute(SQL.blob, (_findable(digest),)).get
@@ -301,6 +367,11 @@ def _microseconds(moment: datetime) -> int:
 
 def _bounded(number: int) -> int:
     return min(max(number, 0), _FAR)
+
+
+def _taking(session_id: str, numbers: Sequence[int]) -> list[tuple[str, int]]:
+    """Letters to take; a number beyond what a row can have is the number of none."""
+    return [(session_id, number) for number in numbers if 0 < number <= _LAST]
 
 
 def _findable(name: str) -> str | None:

@@ -30,13 +30,22 @@ def problems(file: SQLiteFile, boot: str, stop: Flag) -> list[Problem]:
 
 
 def _problems(reading: apsw.Connection, path: str, boot: str) -> Iterator[Problem]:
-    for found in (_damage(reading, path), _logs(reading, boot), _snapshots(reading), _blobs(reading)):
+    for found in _parts(reading, path, boot):
         try:
             yield from found
         except (apsw.Error, TypeError, ValueError) as error:  # also what is in a row may be anything
             yield Problem(
                 kind="damage", where=path, message=f"reading ends here ({error!r}); restore a backup"
             )
+
+
+def _parts(reading: apsw.Connection, path: str, boot: str) -> Iterator[Iterator[Problem]]:
+    """Each can fail by itself."""
+    yield _damage(reading, path)
+    yield _logs(reading, boot)
+    yield _letters(reading)
+    yield _snapshots(reading)
+    yield _blobs(reading)
 
 
 def _damage(reading: apsw.Connection, path: str) -> Iterator[Problem]:
@@ -88,6 +97,23 @@ def _event(name: str, sequence: int, body: bytes | None) -> Iterator[Problem]:
     if event.sequence != sequence or (name and event.session_id != name):
         message = f"says it is event {event.sequence} of {event.session_id}; restore a backup"
         yield Problem(kind="event", where=where, message=message)
+
+
+def _letters(reading: apsw.Connection) -> Iterator[Problem]:
+    for number, name, body in reading.execute(SQL.every_letter):
+        if name is None:
+            message = "a letter to a session that has no row; delete it"
+            yield Problem(kind="letter", where=f"letter {number}", message=message)
+            continue
+        where = f"{name}:letter {number}"
+        try:
+            event = decode_event(body or b"")
+        except StoreCorrupt as error:
+            yield Problem(kind="letter", where=where, message=f"{error}; whoever left it must say it again")
+            continue
+        if event.sequence != 0 or event.session_id != name:
+            message = f"says it is event {event.sequence} of {event.session_id}; delete it"
+            yield Problem(kind="letter", where=where, message=message)
 
 
 def _snapshots(reading: apsw.Connection) -> Iterator[Problem]:

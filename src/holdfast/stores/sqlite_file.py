@@ -53,6 +53,9 @@ NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 NO_ROOM_WHILE = (apsw.SQLITE_IOERR_WRITE, apsw.SQLITE_IOERR_SHMSIZE, apsw.SQLITE_IOERR_TRUNCATE)
 """A full disk, as these report it. A sync that fails is never one of them: what it lost is not known."""
 
+NOT_DENIED = (*NO_ROOM, errno.EIO, errno.EMFILE, errno.ENFILE)
+"""Why a file cannot be opened though its permissions allow it."""
+
 
 class Queries(NamedTuple):
     """The statements in `queries/sqlite.sql`, by name."""
@@ -64,6 +67,10 @@ class Queries(NamedTuple):
     holder: str
     renew: str
     due: str
+    post: str
+    letters: str
+    posted: str
+    take: str
     save: str
     load: str
     keep: str
@@ -76,6 +83,7 @@ class Queries(NamedTuple):
     every_event: str
     every_blob: str
     early_snapshots: str
+    every_letter: str
 
 
 @cache
@@ -122,6 +130,8 @@ class SQLiteFile:
         try:
             connection, version = self._look(apsw.SQLITE_OPEN_READONLY)
         except StoreReadOnly:
+            if all(_may_write(path) for path in (self.path, os.path.dirname(self.path))):
+                raise  # it failed for another reason, and the file may well be in use
             connection, version = self._look_at_rest()
         if version < len(migrations()):
             raise StoreReadOnly(
@@ -156,7 +166,7 @@ class SQLiteFile:
         except BaseException as error:
             meaning = self.explain(error, connection) if isinstance(error, apsw.Error) else None
             if connection is not None:
-                connection.close(force=True)
+                let_go(connection)
             if meaning is None:
                 raise
             raise meaning from error
@@ -252,7 +262,7 @@ class SQLiteFile:
         except apsw.Error as error:
             raise self.explain(error) from error
         finally:
-            connection.close(force=True)
+            let_go(connection)
 
     def copy_to(self, path: str | os.PathLike[str], stop: Flag) -> None:
         """Make a new database at `path` of everything in this one. Told to stop it makes nothing."""
@@ -289,6 +299,10 @@ class SQLiteFile:
         if isinstance(error, apsw.FullError) or _is_no_room(error, connection):
             return StoreFull(
                 f"no room to write {self.path}, nothing of this write was kept; free space and try again"
+            )
+        if isinstance(error, apsw.CantOpenError) and connection and connection.system_errno in NOT_DENIED:
+            return self._explain_os(
+                OSError(connection.system_errno, os.strerror(connection.system_errno), self.path)
             )
         for kind, meaning, text in self._meanings():
             if isinstance(error, kind):
@@ -330,6 +344,16 @@ class SQLiteFile:
         if error.errno == errno.EIO:
             return StoreCorrupt(f"the disk under {self.path} failed ({error}); check it")
         return StoreError(f"{self.path} cannot be opened: {error}")
+
+
+def _may_write(path: str) -> bool:
+    return os.access(path, os.W_OK, effective_ids=os.access in os.supports_effective_ids)
+
+
+def let_go(connection: apsw.Connection) -> None:
+    """Close it. What fails then takes nothing away: the WAL keeps what is not in the database yet."""
+    with suppress(apsw.Error):
+        connection.close(force=True)
 
 
 def _is_no_room(error: Exception, connection: apsw.Connection | None) -> bool:

@@ -16,7 +16,8 @@ import apsw
 
 from holdfast.errors import StoreClosed, StoreError, StoreReadOnly
 from holdfast.stores.bell import Bell
-from holdfast.stores.sqlite_file import SQLiteFile
+from holdfast.stores.sqlite_file import SQLiteFile, let_go
+from holdfast.stores.sqlite_transaction import Appending, SQLiteTransaction, open_here
 from holdfast.stores.sqlite_writer import SQLiteWriter
 
 T = TypeVar("T")
@@ -36,6 +37,7 @@ class SQLiteThreads:
         threads: ThreadPoolExecutor,
         writing: apsw.Connection | None,
         reading: apsw.Connection,
+        seen: int,
     ) -> None:
         self._file = file
         self._process = os.getpid()
@@ -44,19 +46,15 @@ class SQLiteThreads:
         self._reading = reading
         self._bell = Bell()
         self._writer = SQLiteWriter(file, writing, self._loop, self._bell.ring) if writing else None
-        self._seen = reading.pragma("data_version")
+        self._seen = seen
         self._ending = False
 
     @classmethod
     async def start(cls, file: SQLiteFile, *, read_only: bool) -> Self:
         """Open the file and begin. When that fails or is cancelled, nothing is left behind."""
         threads = ThreadPoolExecutor(1, thread_name_prefix="holdfast-sqlite-reader")
-
-        def connect() -> tuple[apsw.Connection | None, apsw.Connection]:
-            return (None if read_only else file.open_for_writing()), file.open_for_reading()
-
         try:
-            connections = await asyncio.get_running_loop().run_in_executor(threads, connect)
+            connections = await asyncio.get_running_loop().run_in_executor(threads, _connect, file, read_only)
         except BaseException as error:
             under_way = not isinstance(error, StoreError)  # cancelled: the thread ends by itself
             threads.shutdown(wait=not under_way)
@@ -75,7 +73,7 @@ class SQLiteThreads:
 
     def _let_go(self) -> None:
         """Close for good, the writer last: the last connection moves the WAL into the database."""
-        self._reading.close(force=True)
+        let_go(self._reading)
         if self._writer is not None:
             self._writer.finish()
 
@@ -94,6 +92,14 @@ class SQLiteThreads:
                 f"{self._file.path} is open to be looked at; open it without read_only to write"
             )
         return self._writer
+
+    def lend(self, appending: Appending) -> SQLiteTransaction:
+        """A transaction for a tool, which will have the writing thread to itself."""
+        return SQLiteTransaction(self.writer(), appending)
+
+    def lent(self) -> SQLiteTransaction | None:
+        """The transaction that the call being carried out has open, if any."""
+        return None if self._writer is None else open_here(self._writer)
 
     async def ask(self, question: Callable[[apsw.Connection], T]) -> T:
         """Ask in the reading thread."""
@@ -117,6 +123,22 @@ class SQLiteThreads:
                 break
             await self._bell.heard(min(pause, left))
             pause = min(pause * 1.5, LATEST)
+
+
+def _connect(file: SQLiteFile, read_only: bool) -> tuple[apsw.Connection | None, apsw.Connection, int]:
+    """The writing and the reading connection, and which state of the file they begin with."""
+    writing = None if read_only else file.open_for_writing()
+    reading = None
+    try:
+        reading = file.open_for_reading()
+        return writing, reading, _data_version(reading)
+    except (apsw.Error, StoreError) as error:
+        for connection in (reading, writing):
+            if connection is not None:
+                let_go(connection)
+        if isinstance(error, StoreError):
+            raise
+        raise file.explain(error) from error
 
 
 def _data_version(reading: apsw.Connection) -> int:

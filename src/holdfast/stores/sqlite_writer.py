@@ -2,7 +2,8 @@
 
 Work queues up while a transaction is on its way to the disk; the next transaction takes all of it (at most 512
 pieces), so that however many sessions are active, they share commits. Work that is refused fails alone: a refusal
-comes before anything was written. Any other failure undoes the whole transaction and fails everybody in it.
+comes before anything was written. Any other failure undoes the whole transaction and fails everybody in it. A guest
+(a tool's transaction) has the thread to itself, in its turn; what it did is committed with what came in meanwhile.
 
 A disk that failed once is not believed again: SQLite itself would go on acknowledging commits after a sync that
 failed, so from then on every write is refused until the file is opened anew.
@@ -11,16 +12,17 @@ failed, so from then on every write is refused until the file is opened anew.
 from __future__ import annotations
 
 from asyncio import AbstractEventLoop, Future
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from queue import SimpleQueue
 from threading import Thread
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 import apsw
 
 from holdfast.errors import HoldfastError, OutcomeUnknown, StoreCorrupt, StoreError
-from holdfast.stores.sqlite_file import SQLiteFile
+from holdfast.stores.sqlite_file import SQLiteFile, let_go
 
 T = TypeVar("T")
 
@@ -29,6 +31,14 @@ SHARED = 512
 
 CHECKPOINT_PAGES = 1_000
 """Pages in the WAL that are worth moving into the database. Done between commits, so that no commit waits for it."""
+
+
+class Guest(Protocol):
+    """Somebody who wants the writing thread to himself for a while."""
+
+    def stay(self, host: SQLiteWriter) -> None:
+        """In the writing thread: first `host.begin()`, last `host.conclude()` or `host.undo()`. Raises nothing."""
+        ...
 
 
 class SQLiteWriter:
@@ -49,7 +59,8 @@ class SQLiteWriter:
         self._cursor = connection.cursor()
         self._loop = loop
         self._after = after
-        self._queue: SimpleQueue[_Work[object] | None] = SimpleQueue()
+        self._queue: SimpleQueue[_Work[object] | Guest | None] = SimpleQueue()
+        self._aside: deque[_Work[object] | Guest | None] = deque()  # taken from the queue, and first in line
         self._wal_pages = 0
         self._failure = ""
         connection.set_wal_hook(self._note_wal_pages)
@@ -65,38 +76,105 @@ class SQLiteWriter:
         self._queue.put(_Work(work, future))  # type: ignore[arg-type]
         return future
 
+    def host(self, guest: Guest) -> None:
+        """Give the thread to this guest, once everything submitted before is done. What comes later waits for him."""
+        self._queue.put(guest)
+
+    def begin(self) -> apsw.Connection:
+        """For a guest: the connection, in a transaction. Raises `StoreError`."""
+        try:
+            self._refuse_if_failed()
+            self._cursor.execute("BEGIN IMMEDIATE")
+        except Exception as error:
+            raise self._explain(error, committing=False) from error
+        return self._connection
+
+    def heed(self, error: Exception) -> None:
+        """For a guest: a statement failed like this. When it was the disk that did, nothing more is written."""
+        if isinstance(self._file.explain(error, self._connection), StoreCorrupt):
+            self._failure = repr(error)
+
+    def conclude(self, last: Future[None]) -> bool:
+        """For a guest: commit what he did, with everything submitted up to the work that `last` is the answer to.
+
+        When that one is refused what he did is undone, and it is False.
+        """
+        batch = self._up_to(last)
+        self._commit(batch, begun=True)
+        self._answer(batch)
+        self._checkpoint()
+        return batch[-1].error is None
+
+    def undo(self, then: Callable[[apsw.Cursor], None] | None = None) -> None:
+        """For a guest: undo what he did, and do this before anything else is done."""
+        self._roll_back()
+        if then is not None:
+            nobody: Future[None] = Future(loop=self._loop)
+            nobody.cancel()
+            self._aside.appendleft(_Work(then, nobody))  # type: ignore[arg-type]
+
     def finish(self) -> None:
         """Wait until everything submitted is done, the WAL is in the database and the thread has ended."""
         self._queue.put(None)
         self._thread.join()
 
     def _run(self) -> None:
-        while batch := self._next():
-            self._commit(batch)
-            self._answer(batch)
-            self._checkpoint()
+        while (next_one := self._next()) is not None:
+            if isinstance(next_one, list):
+                self._commit(next_one)
+                self._answer(next_one)
+                self._checkpoint()
+            else:
+                next_one.stay(self)
         self._let_go()
 
-    def _next(self) -> list[_Work[object]]:
-        """What shares the next commit; nothing when it is time to end."""
+    def _next(self) -> list[_Work[object]] | Guest | None:
+        """Those who share the next commit, or a guest; None when it is time to end."""
         batch: list[_Work[object]] = []
-        while not batch or (len(batch) < SHARED and not self._queue.empty()):
-            work = self._queue.get()
-            if work is None:
-                if batch:
-                    self._queue.put(None)
+        while not batch or (len(batch) < SHARED and (self._aside or not self._queue.empty())):
+            item = self._take()
+            if isinstance(item, _Work):
+                batch.append(item)
+            elif batch:
+                self._aside.appendleft(item)
                 break
-            batch.append(work)
+            else:
+                return item
         return batch
 
-    def _commit(self, batch: list[_Work[object]]) -> None:
-        """Carry the batch out and leave each piece with its value or its error."""
+    def _take(self) -> _Work[object] | Guest | None:
+        return self._aside.popleft() if self._aside else self._queue.get()
+
+    def _up_to(self, last: Future[None]) -> list[_Work[object]]:
+        """All work up to this one. Other guests go on waiting."""
+        batch: list[_Work[object]] = []
+        others: list[Guest | None] = []
+        while not batch or batch[-1].future is not last:
+            item = self._take()
+            if isinstance(item, _Work):
+                batch.append(item)
+            else:
+                others.append(item)
+        self._aside.extendleft(reversed(others))
+        return batch
+
+    def _commit(self, batch: list[_Work[object]], *, begun: bool = False) -> None:
+        """Carry the batch out and leave each piece with its value or its error.
+
+        One that was `begun` is a guest's: the last of the batch is his, and it or nothing of his is committed.
+        """
         execute, committing = self._cursor.execute, False
         try:
             self._refuse_if_failed()
-            execute("BEGIN IMMEDIATE")
+            if not begun:
+                execute("BEGIN IMMEDIATE")
             for work in batch:
                 work.carry_out(self._cursor)
+            if begun and batch[-1].error is not None:
+                execute("ROLLBACK")
+                if len(batch) > 1:
+                    self._commit(batch[:-1])
+                return
             committing = True
             execute("COMMIT")
         except Exception as error:
@@ -160,7 +238,7 @@ class SQLiteWriter:
         with suppress(apsw.Error):  # the WAL keeps it; whoever opens the file next moves it
             if not self._failure:
                 self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
-        self._connection.close(force=True)
+        let_go(self._connection)
 
 
 class _Work(Generic[T]):
@@ -176,6 +254,7 @@ class _Work(Generic[T]):
         self.error: HoldfastError | None = None
 
     def carry_out(self, cursor: apsw.Cursor) -> None:
+        self.error = None
         try:
             self.value = self.work(cursor)
         except HoldfastError as refused:

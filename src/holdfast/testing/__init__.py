@@ -2,6 +2,7 @@
 
 store_contract.py  what every store promises, as tests that anybody's store can run
 lease_contract.py  the part of it about who may write, when, and what is owed
+letter_contract.py  the part of it about what others leave for the writer
 said.py            events for such tests
 clock.py           virtual time: delays, timeouts and retries take none
 simulation.py      a process whose order of steps a seed decides, and which can die

@@ -72,7 +72,7 @@ class Client:
             )
 
     async def _see_to_rest(self, session: Session) -> None:
-        while session.state.turn is not None or session.state.queue:
+        while session.state.turn is not None or session.state.due() is not None:
             turn = session.turn
             if turn is None:
                 await asyncio.sleep(TICK)

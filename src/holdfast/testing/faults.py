@@ -20,7 +20,7 @@ from typing import Literal, TypeVar
 
 from holdfast.errors import StoreError
 from holdfast.events import Event
-from holdfast.store import FREE, Head, Snapshot, Store, Terms
+from holdfast.store import FREE, Head, Letter, Snapshot, Store, Terms, Transaction, transaction_of
 from holdfast.testing.simulation import Standstill, crash, is_dead
 
 T = TypeVar("T")
@@ -32,6 +32,10 @@ Operation = Literal[
     "claim",
     "renew",
     "due",
+    "post",
+    "letters",
+    "posted",
+    "discard",
     "woken",
     "save_snapshot",
     "load_snapshot",
@@ -87,6 +91,10 @@ class WrappedStore:
         write = partial(self.store.append, session_id, events, expected=expected, epoch=epoch, terms=terms)
         return self.hand_over(events, write)
 
+    def transaction(self) -> Transaction:
+        """See `Transactional.transaction`; raises `TransactionUnsupported` when the store behind has none."""
+        return _HandedOver(self, transaction_of(self.store))
+
     async def read(self, session_id: str, *, after: int = 0, limit: int = 1_000) -> list[Event]:
         """See `Store.read`."""
         return await self._ask("read", partial(self.store.read, session_id, after=after, limit=limit))
@@ -106,6 +114,22 @@ class WrappedStore:
     async def due(self, now: datetime, *, limit: int = 100) -> list[str]:
         """See `Store.due`."""
         return await self._ask("due", partial(self.store.due, now, limit=limit))
+
+    async def post(self, session_id: str, event: Event) -> None:
+        """See `Store.post`."""
+        await self._ask("post", partial(self.store.post, session_id, event))
+
+    async def letters(self, session_id: str) -> list[Letter]:
+        """See `Store.letters`."""
+        return await self._ask("letters", partial(self.store.letters, session_id))
+
+    async def posted(self, owner: str) -> list[str]:
+        """See `Store.posted`."""
+        return await self._ask("posted", partial(self.store.posted, owner))
+
+    async def discard(self, session_id: str, numbers: Sequence[int], *, epoch: int) -> None:
+        """See `Store.discard`."""
+        await self._ask("discard", partial(self.store.discard, session_id, numbers, epoch=epoch))
 
     async def woken(self, seconds: float) -> None:
         """See `Store.woken`."""
@@ -130,6 +154,24 @@ class WrappedStore:
     async def get_blob(self, digest: str) -> bytes:
         """See `Store.get_blob`."""
         return await self._ask("get_blob", partial(self.store.get_blob, digest))
+
+
+class _HandedOver:
+    """A transaction of the store behind, whose append is handed over like every other."""
+
+    def __init__(self, store: WrappedStore, behind: Transaction) -> None:
+        self._store = store
+        self.execute = behind.execute
+        self.seal = behind.seal
+        self.roll_back = behind.roll_back
+        self._append = behind.append
+
+    def append(
+        self, session_id: str, events: Sequence[Event], *, expected: int, epoch: int, terms: Terms = FREE
+    ) -> Future[None]:
+        """See `Transaction.append`."""
+        write = partial(self._append, session_id, events, expected=expected, epoch=epoch, terms=terms)
+        return self._store.hand_over(events, write)
 
 
 class CrashingStore(WrappedStore):
@@ -236,7 +278,7 @@ class BoundedStore(WrappedStore):
 APPENDS = 10_000
 """Appends after which a process in a crash test is taken to go round in circles."""
 
-_WRITES = ("claim", "save_snapshot", "put_blob")
+_WRITES = ("claim", "post", "discard", "save_snapshot", "put_blob")
 
 
 class FailingStore(WrappedStore):

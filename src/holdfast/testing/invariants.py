@@ -12,6 +12,7 @@ from holdfast.events import (
     AskAnswered,
     AskExpired,
     AskOpened,
+    CallResolved,
     Event,
     InputMessage,
     OutputMessageCompleted,
@@ -80,6 +81,8 @@ def _gaps(events: Sequence[Event]) -> Iterator[str]:
 def _turns(events: Sequence[Event], state: State, at_rest: bool) -> Iterator[str]:
     inputs = [event.data for event in events if isinstance(event.data, InputMessage)]
     accepted = {fact.turn_id for fact in inputs}
+    reruns = [event.data for event in events if isinstance(event.data, CallResolved)]
+    accepted |= {fact.turn_id for fact in reruns if fact.result is None}
     late = {_own_turn(fact.message.id) for fact in inputs if fact.steer}
     keys = Counter(fact.key for fact in inputs if fact.key)
     started = Counter(event.context.turn_id for event in events if isinstance(event.data, TurnStarted))
@@ -106,21 +109,25 @@ def _calls(events: Sequence[Event], *, at_rest: bool) -> Iterator[str]:
     asked: set[str] = set()
     claims: dict[str, ToolStarted] = {}
     outcomes: Counter[str] = Counter()
+    reruns: Counter[str] = Counter()
     for event in events:
         match event.data:
+            case CallResolved(call_id=call_id, result=None):
+                reruns[call_id] += 1
             case OutputMessageCompleted(message=message):
                 yield from (f"{call.id} was asked for twice" for call in message.calls if call.id in asked)
                 asked.update(call.id for call in message.calls)
             case ToolStarted(call_id=call_id) as claim:
                 yield from _claim(claim, claims.get(call_id), known=call_id in asked)
                 claims[call_id] = claim
-                if outcomes[call_id]:
+                if outcomes[call_id] > reruns[call_id]:
                     yield f"{call_id} was claimed again after its outcome"
             case ToolCompleted(result=result):
                 outcomes[result.call_id] += 1
                 if result.call_id not in asked:
                     yield f"{result.call_id} has an outcome, and nobody asked for it"
-    yield from (f"{call_id} has {n} outcomes" for call_id, n in outcomes.items() if n > 1)
+    many = {call_id: n for call_id, n in outcomes.items() if n > 1 + reruns[call_id]}
+    yield from (f"{call_id} has {n} outcomes" for call_id, n in many.items())
     if at_rest:
         yield from (f"{call_id} has no outcome" for call_id in sorted(asked) if not outcomes[call_id])
 
@@ -130,7 +137,7 @@ def _claim(claim: ToolStarted, before: ToolStarted | None, *, known: bool) -> It
         yield f"{claim.call_id} was claimed, and nobody asked for it"
     if before is not None and claim.arguments_digest != before.arguments_digest:
         yield f"{claim.call_id} was claimed with other arguments than before"
-    expected = 1 if before is None else before.attempt + before.dispatched
+    expected = 1 if before is None else before.attempt + 1
     if claim.attempt != expected:
         yield f"{claim.call_id} was claimed as attempt {claim.attempt} where attempt {expected} was next"
 

@@ -270,14 +270,19 @@ class LeaseContract:
             async with asyncio.timeout(PATIENCE):
                 await waiting
 
-    async def test_a_snapshot_takes_the_place_of_an_older_one_only(self) -> None:
+    async def test_a_snapshot_takes_the_place_of_one_that_is_not_newer(self) -> None:
+        """Also of one at the same event: that is how one that cannot be used is replaced."""
         async with self.store() as store:
             assert await store.load_snapshot("session_a") is None
             await begin(store, "session_a")
             await begin(store, "session_b")
             assert await store.load_snapshot("session_a") is None
+            first, useless = (
+                Snapshot(sequence=100, version=9, body=b""),
+                Snapshot(sequence=200, version=8, body=b"?"),
+            )
             second = Snapshot(sequence=200, version=7, body=b"\x00\xff" * 1_000_000)
-            for snapshot in (Snapshot(sequence=100, version=9, body=b""), second):
+            for snapshot in (first, useless, second):
                 await store.save_snapshot("session_a", snapshot)
                 assert await store.load_snapshot("session_a") == snapshot
             await store.save_snapshot("session_a", Snapshot(sequence=199, version=9, body=b"late"))

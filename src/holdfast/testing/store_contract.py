@@ -38,7 +38,7 @@ from holdfast.errors import (
 )
 from holdfast.events import UnknownFact
 from holdfast.store import Snapshot, Store, digest_of
-from holdfast.testing.lease_contract import LeaseContract
+from holdfast.testing.letter_contract import LetterContract, letter
 from holdfast.testing.said import START, event, refused, said, said_in, texts
 
 TEXTS = {
@@ -52,7 +52,7 @@ TEXTS = {
 }
 
 
-class StoreContract(LeaseContract):
+class StoreContract(LetterContract):
     """Subclass it in a test file, name the subclass `Test…`, and say how to open a store: override `store`."""
 
     async def test_events_come_back_in_order_and_as_they_were(self) -> None:
@@ -336,6 +336,10 @@ class StoreContract(LeaseContract):
                 store.claim("session_a"),
                 store.renew("ann", 1),
                 store.due(START),
+                store.post("session_a", letter("session_a", "no")),
+                store.letters("session_a"),
+                store.posted("ann"),
+                store.discard("session_a", [1], epoch=1),
                 store.woken(0),
                 store.save_snapshot("session_a", snapshot),
                 store.load_snapshot("session_a"),

@@ -2,7 +2,9 @@
 
 decide   what is owed next: every rule, in one table, pure
 loop     ask `decide`, do it, until it says wait or stop
-input    accept an input or an answer, begin a turn
+input    what can be accepted, and the beginning of a turn
+tell     what somebody outside the turn says: an input, an answer, what became of a call
+admit    whether that (still) makes sense, and the fact of it
 reason   ask the model
 watch    a message while it is being written: timed, shown, kept from being lost
 prompt   what the model is sent next, and its reply under our ids
@@ -12,6 +14,7 @@ act      decide which of the calls it asked for may run
 asks     questions a person must answer first
 lanes    run them: claim, dispatch, outcome
 call     one call from its arguments to its result
+transaction   what a tool did in the log's database, committed with the outcome
 gate     hooks and policies before something happens
 finish   the one terminal event
 """

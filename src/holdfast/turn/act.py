@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from holdfast.events import AskExpired, Fact, ToolCompleted
+from holdfast.events import AskExpired, Effect, Fact, ToolCompleted
 from holdfast.journal import Journal
 from holdfast.manifest import Manifest
 from holdfast.state import CallState
@@ -46,6 +46,11 @@ async def act(owed: Iterable[Owed], journal: Journal, manifest: Manifest) -> Non
     await journal.flush()
 
 
+def _changed(call: CallState, effect: Effect) -> bool:
+    """Whether the call may have had an effect that what its tool promises now says nothing about."""
+    return call.dispatched and call.effect not in ("pure", effect) and effect != "reconcile"
+
+
 def _denied(call: CallState, reason: str) -> ToolCompleted:
     denied = result_of(call.call, f"Denied: {reason}. Nothing was run.", "denied")
     return _settled(call, ToolCompleted(result=denied))
@@ -53,7 +58,7 @@ def _denied(call: CallState, reason: str) -> ToolCompleted:
 
 def _settled(call: CallState, outcome: ToolCompleted) -> ToolCompleted:
     """The outcome of a call that does not run now. One that ran before and was cut off is in doubt all the same."""
-    if not call.dispatched or call.effect == "pure":
+    if not call.doubtful and (not call.dispatched or call.effect == "pure"):
         return outcome
     text = f"{CUT_OFF} It cannot be run again: {outcome.result.text}"
     return ToolCompleted(result=result_of(call.call, text, "in_doubt"), attempt=call.attempt)
@@ -64,6 +69,11 @@ async def _check(call: CallState, journal: Journal, manifest: Manifest) -> Ready
     checked: Ready | Fact = prepare(
         call.call, call.asked or call.call.arguments, manifest.tools, call.attempt + 1
     )
+    if isinstance(checked, Ready) and _changed(call, checked.tool.effect):
+        now = (
+            f"its tool says it is {checked.tool.effect} now, and said {call.effect} when the call was started"
+        )
+        return _settled(call, ToolCompleted(result=result_of(call.call, now, "error")))
     if isinstance(checked, Ready) and not call.verdict:
         checked = await before_tool(checked, journal, manifest)
     return _settled(call, checked) if isinstance(checked, ToolCompleted) else checked

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from threading import get_ident
 from typing import Any
 
@@ -15,6 +17,7 @@ from holdfast.follow import Signal, ToolOutput, ToolProgress
 from holdfast.journal import Journal
 from holdfast.messages import BlobRef, CallStatus, Document, Image, Text, ToolCall, ToolResult
 from holdfast.schema import InvalidArguments, encode_value
+from holdfast.store import Database
 from holdfast.tool import NOT_DONE, Call, Context, SessionInfo, Tool
 
 CUT_OFF = (
@@ -23,6 +26,9 @@ CUT_OFF = (
 )
 NOT_RUN = "Cancelled: this call was not run, because the turn ended first ({reason})."
 STOPPED = "Cancelled: this call, which has no effect, was stopped because the turn ended first ({reason})."
+
+Lend = Callable[[], AbstractAsyncContextManager[Database]]
+"""What `ctx.transaction()` asks for the call's transaction."""
 
 _PARTS = msgspec.json.Decoder(tuple[Text | Image | Document, ...])
 
@@ -92,12 +98,14 @@ def result_of(call: ToolCall, text: str, status: CallStatus) -> ToolResult:
     )
 
 
-async def dispatch(ready: Ready, journal: Journal, outbox: list[Fact], seconds: float) -> ToolResult:
+async def dispatch(
+    ready: Ready, journal: Journal, outbox: list[Fact], seconds: float, lend: Lend
+) -> ToolResult:
     """Run the tool and say how it ended. Facts its services put into `outbox` count only when it ended well."""
     call = ready.call
     try:
         async with asyncio.timeout(seconds) as limit:
-            value = await ready.tool.run(_context(ready, journal, outbox), ready.arguments)
+            value = await ready.tool.run(_context(ready, journal, outbox, lend), ready.arguments)
     except ToolError as error:
         return result_of(call, f"Error: {error}", "error")
     except WorkspaceError as error:
@@ -108,7 +116,7 @@ async def dispatch(ready: Ready, journal: Journal, outbox: list[Fact], seconds: 
         late = isinstance(error, TimeoutError) and limit.expired()
         reason = f"it took longer than {seconds:g} s and was stopped" if late else said(error)
         return result_of(call, f"Error: {call.name} failed: {reason}.", "error")
-    return _as_result(call, value)
+    return shown_as(call, value)
 
 
 async def reconciled(ready: Ready, journal: Journal, seconds: float) -> ToolResult | None:
@@ -125,10 +133,11 @@ async def reconciled(ready: Ready, journal: Journal, seconds: float) -> ToolResu
         return result_of(
             ready.call, f"{CUT_OFF} (Asking what became of it failed: {said(error)})", "in_doubt"
         )
-    return None if value is NOT_DONE else _as_result(ready.call, value)
+    return None if value is NOT_DONE else shown_as(ready.call, value)
 
 
-def _as_result(call: ToolCall, value: Any) -> ToolResult:
+def shown_as(call: ToolCall, value: Any) -> ToolResult:
+    """The result that the model reads for this value."""
     try:
         if parts := _parts_of(value):
             return ToolResult(call_id=call.id, name=call.name, content=parts, provider_id=call.provider_id)
@@ -149,7 +158,7 @@ def _parts_of(value: Any) -> tuple[Text | Image | Document, ...]:
     return _PARTS.decode(msgspec.json.encode(value)) if value else ()
 
 
-def _context(ready: Ready, journal: Journal, outbox: list[Fact]) -> Context:
+def _context(ready: Ready, journal: Journal, outbox: list[Fact], lend: Lend | None = None) -> Context:
     call, turn_id, state = ready.call, journal.context.turn_id, journal.state
     loop, here = asyncio.get_running_loop(), get_ident()
 
@@ -171,6 +180,7 @@ def _context(ready: Ready, journal: Journal, outbox: list[Fact]) -> Context:
         scope=journal.scope.for_call(call.id, outbox),
         progress=progress,
         output=output,
+        _transaction=lend,
     )
 
 

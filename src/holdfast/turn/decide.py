@@ -11,13 +11,13 @@ and the diagram in the documentation is drawn from it (`scripts/draw_planner.py`
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Literal, Protocol
 
 from msgspec import Struct
 
 from holdfast.events import TurnStop
-from holdfast.state import CallState, Queued, State, TurnState
+from holdfast.state import CallState, Queued, Rerun, State, TurnState
 
 
 class Limits(Protocol):
@@ -28,9 +28,10 @@ class Limits(Protocol):
 
 
 class Begin(Struct, frozen=True):
-    """Start the turn of this accepted input."""
+    """Start the turn of this accepted input, or of this call in doubt that is to run again."""
 
     inputs: tuple[Queued, ...]
+    rerun: Rerun | None = None
 
 
 class Compact(Struct, frozen=True):
@@ -101,6 +102,8 @@ def decide(state: State, manifest: Limits, now: datetime) -> Step:
     """What is owed next. Pure: the same facts give the same answer."""
     turn = state.turn
     if turn is None:
+        if state.reruns:
+            return Begin((), state.reruns[0])
         return Begin((state.queue[0],)) if state.queue else Wait()
     for rule in _ACTING if turn.acting else _ASKING:
         if rule.test(state, turn, manifest, now):
@@ -146,6 +149,9 @@ def _retry_until(state: State, turn: TurnState, now: datetime) -> Step:
     instants = [instant for instant in (turn.retry_at, turn.deadline) if instant is not None]
     return Wait(until=min(instants))
 
+
+_SOON = timedelta(seconds=75)
+"""No retry is further away; if one seems to be, the clock was set back."""
 
 RULES: tuple[Rule, ...] = (
     Rule(
@@ -200,7 +206,7 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "a failed model call may be tried again later",
         "asking",
-        lambda state, turn, limits, now: turn.retry_at is not None and now < turn.retry_at,
+        lambda state, turn, limits, now: turn.retry_at is not None and now < turn.retry_at <= now + _SOON,
         Wait,
         _retry_until,
     ),

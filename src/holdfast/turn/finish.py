@@ -53,7 +53,7 @@ def _so_far(turn: TurnState, manifest: Manifest) -> OutputMessageCompleted:
 
 def _settled(call: CallState, stop: TurnStop) -> ToolResult:
     """A call that the end of the turn overtook: in doubt when it may have had its effect, else cancelled."""
-    if call.dispatched and call.effect != "pure":
+    if call.doubtful or (call.dispatched and call.effect != "pure"):
         return result_of(call.call, CUT_OFF, "in_doubt")
     text = STOPPED if call.dispatched else NOT_RUN
     return result_of(call.call, text.format(reason=stop), "cancelled")

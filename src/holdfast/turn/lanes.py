@@ -17,6 +17,7 @@ from holdfast.manifest import Manifest
 from holdfast.store import digest_of
 from holdfast.turn.call import Ready, dispatch, is_long, limited, reconciled
 from holdfast.turn.gate import after_tool, has_gates
+from holdfast.turn.transaction import CallTransaction
 
 Lane = list[Ready]
 
@@ -97,20 +98,32 @@ def _claim(ready: Ready, journal: Journal) -> ToolStarted:
 
 async def _run(ready: Ready, journal: Journal, manifest: Manifest) -> None:
     """Run one claimed call and make its outcome durable, with the facts its services left in the outbox."""
+    own = CallTransaction(journal.store)
+    try:
+        await _run_in(own, ready, journal, manifest)
+    finally:
+        if own.lent:
+            await own.roll_back()
+
+
+async def _run_in(own: CallTransaction, ready: Ready, journal: Journal, manifest: Manifest) -> None:
     loop = asyncio.get_running_loop()
     started = loop.time()
     seconds = _seconds(ready, journal, manifest)
     outbox: list[Fact] = []
     known = await reconciled(ready, journal, seconds) if ready.attempt > 1 else None
-    result = known or await dispatch(ready, journal, outbox, seconds)
+    result = known or await dispatch(ready, journal, outbox, seconds, own.lend)
     if has_gates(manifest, "after_tool"):
         result = await after_tool(result, ready, journal, manifest)
     if is_long(result, manifest.result_bytes):
         result = await limited(result, journal, manifest.result_bytes)
+    if own.lent:
+        result = await own.settle(result, ready.call)
     if result.status != "ok":
         outbox.clear()
     took = round((loop.time() - started) * 1000)
-    await journal.record(*outbox, ToolCompleted(result=result, attempt=ready.attempt, duration_ms=took))
+    outcome = ToolCompleted(result=result, attempt=ready.attempt, duration_ms=took)
+    await journal.record(*outbox, outcome, through=own.sealed)
 
 
 def _seconds(ready: Ready, journal: Journal, manifest: Manifest) -> float:

@@ -34,9 +34,7 @@ def _never() -> bool:
     return False
 
 
-async def run_turn(
-    journal: Journal, manifest: Manifest, interrupted: Callable[[], bool] = _never
-) -> Rest:
+async def run_turn(journal: Journal, manifest: Manifest, interrupted: Callable[[], bool] = _never) -> Rest:
     """Bring the session's turn to rest. Raises `StoreError` when the log cannot be written.
 
     `interrupted` is asked between steps whether this task was cancelled: a tool may have kept that to itself.
@@ -44,9 +42,9 @@ async def run_turn(
     while True:
         if interrupted():
             raise asyncio.CancelledError
-        match decide(journal.state, manifest, journal.now()):
-            case Begin(inputs):
-                begin(inputs, journal, manifest)
+        match decide(journal.state, manifest, journal.present()):
+            case Begin() as first:
+                begin(first, journal, manifest)
             case Reason():
                 await reason(journal, manifest)
             case Act(owed):

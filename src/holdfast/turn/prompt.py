@@ -11,8 +11,9 @@ from holdfast.driver import Reply, Request, Transcript
 from holdfast.errors import DriverError
 from holdfast.ids import call_id
 from holdfast.manifest import Manifest
-from holdfast.messages import Message, Part, ToolCall
+from holdfast.messages import Content, Message, Part, ToolCall
 from holdfast.state import State, TurnState
+from holdfast.turn.input import input_message
 from holdfast.turn.repair import repair
 
 
@@ -23,9 +24,12 @@ class Prompt:
         self._transcript = Transcript()
         self._taken = 0
         self._ids: set[str] = set()
+        self._retold = 0
 
-    def upto(self, messages: Sequence[Message]) -> Transcript:
-        """The transcript of these messages, which are those of the last time and perhaps more."""
+    def upto(self, messages: Sequence[Message], retold: int) -> Transcript:
+        """The transcript of these messages: those of the last time and perhaps more, as long as `retold` stays."""
+        if self._retold != retold:
+            self._transcript, self._taken, self._ids, self._retold = Transcript(), 0, set(), retold
         if self._taken < len(messages):
             self._transcript.extend(repair(messages[self._taken :], self._ids))
             self._taken = len(messages)
@@ -36,7 +40,7 @@ def build_request(state: State, prompt: Prompt, manifest: Manifest) -> Request:
     """The exact request that comes next."""
     return Request(
         model=manifest.model_name,
-        messages=prompt.upto(state.messages),
+        messages=prompt.upto(state.messages, state.retold),
         instructions=manifest.instructions,
         tools=manifest.specs,
         settings=manifest.settings,
@@ -52,8 +56,9 @@ class Inspection(Struct, frozen=True, kw_only=True):
     manifest: Manifest
 
 
-def inspect(state: State, upcoming: Sequence[Message], manifest: Manifest) -> Inspection:
-    """The request that would follow these inputs. Leaves everything as it is."""
+def inspect(state: State, content: Content | None, manifest: Manifest) -> Inspection:
+    """The request that would follow, after this input if any. Leaves everything as it is."""
+    upcoming = [] if content is None else [input_message(content)]
     queued = [entry.message for entry in state.queue]
     seen = State(session_id=state.session_id, messages=[*state.messages, *queued, *upcoming])
     request = build_request(seen, Prompt(), manifest)

@@ -45,7 +45,9 @@ async def reason(journal: Journal, manifest: Manifest) -> None:
         raise
     except Exception as error:
         watch.keep()
-        if limit is None or not limit.expired():  # past its deadline, the planner ends the turn
+        if limit is not None and limit.expired():  # the planner ends the turn
+            journal.reached = turn.deadline
+        else:
             await journal.record(failed(error, turn, manifest, journal.now()))
         return
     watch.done()

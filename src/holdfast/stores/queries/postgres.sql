@@ -5,6 +5,10 @@
 SELECT item, stands_at, belongs_to
 FROM holdfast.append($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13);
 
+-- append_and_take: The same, for appends of which some take letters: letter $15[n] with append $14[n].
+SELECT item, stands_at, belongs_to
+FROM holdfast.append_and_take($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15);
+
 -- claim: A new epoch, above all before it, held for $3 seconds in the name of $2. No row comes back for an unknown
 -- session, nor while somebody else holds it.
 UPDATE holdfast.sessions
@@ -16,6 +20,9 @@ RETURNING epoch;
 SELECT owner, extract(epoch FROM held_until - clock_timestamp())::double precision AS seconds
 FROM holdfast.sessions
 WHERE id = $1;
+
+-- stand_still: Wait for who is writing to this session just now, and let nobody else until the transaction ends.
+SELECT FROM holdfast.sessions WHERE id = $1 FOR UPDATE;
 
 -- renew: Hold for $2 seconds more what $1 holds now. Locked in the order of the ids, as appends do.
 WITH held AS (
@@ -29,12 +36,51 @@ SET held_until = clock_timestamp() + $2::double precision * interval '1 second'
 FROM held
 WHERE kept.number = held.number;
 
--- due: Sessions that were due by $1 and that nobody holds, the longest due first.
+-- due: Sessions that nobody holds: those that were due by $1, the longest due first, and those with letters.
+SELECT id
+FROM (
+    (
+        SELECT id, due, number
+        FROM holdfast.sessions
+        WHERE due <= $1 AND (held_until IS NULL OR held_until <= clock_timestamp())
+        ORDER BY due, number
+        LIMIT $2
+    )
+    UNION ALL
+    SELECT id, due, number
+    FROM holdfast.sessions
+    WHERE number IN (SELECT session FROM holdfast.letters) AND (due IS NULL OR due > $1)
+      AND (held_until IS NULL OR held_until <= clock_timestamp())
+) AS found
+ORDER BY due NULLS LAST, number
+LIMIT $2;
+
+-- post: A letter; see the function. False comes back for an unknown session.
+SELECT holdfast.post($1, $2, $3) AS known;
+
+-- letters: Those of a session that nobody has taken yet, the oldest first.
+SELECT letters.number, letters.body
+FROM holdfast.letters
+JOIN holdfast.sessions AS kept ON kept.number = letters.session
+WHERE kept.id = $1
+ORDER BY letters.number;
+
+-- posted: Sessions with letters that nobody but $1 holds.
 SELECT id
 FROM holdfast.sessions
-WHERE due <= $1 AND (held_until IS NULL OR held_until <= clock_timestamp())
-ORDER BY due, number
-LIMIT $2;
+WHERE number IN (SELECT session FROM holdfast.letters)
+  AND (owner = $1 OR held_until IS NULL OR held_until <= clock_timestamp())
+ORDER BY number;
+
+-- discard: Letters $3 to a session are gone if its epoch is $2. Its epoch comes back, and nobody claims it meanwhile.
+WITH standing AS MATERIALIZED (
+    SELECT number, epoch FROM holdfast.sessions WHERE id = $1 FOR SHARE
+), gone AS (
+    DELETE FROM holdfast.letters AS kept
+    USING standing
+    WHERE kept.session = standing.number AND standing.epoch = $2 AND kept.number = ANY($3::bigint[])
+)
+SELECT epoch FROM standing;
 
 -- read: A session's events above a sequence, in order.
 SELECT events.body

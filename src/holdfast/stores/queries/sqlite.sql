@@ -33,19 +33,53 @@ UPDATE sessions
 SET held_until = ?4
 WHERE (due_at IS NOT NULL OR held_by IS NOT NULL) AND held_by = ?1 AND held_until > ?2 AND held_boot = ?3;
 
--- due: Sessions owed something by ?1 that nobody holds at the moment ?2 since the start ?3, the longest due first.
+-- due: Sessions that nobody holds at the moment ?2 since the start ?3: those owed something by ?1, the longest due
+-- first, and those with letters.
 SELECT id
-FROM sessions
-WHERE (due_at IS NOT NULL OR held_by IS NOT NULL) AND due_at <= ?1
-  AND (held_by IS NULL OR held_until <= ?2 OR held_boot <> ?3)
-ORDER BY due_at, number
+FROM (
+    SELECT * FROM (
+        SELECT id, due_at, number
+        FROM sessions
+        WHERE (due_at IS NOT NULL OR held_by IS NOT NULL) AND due_at <= ?1
+          AND (held_by IS NULL OR held_until <= ?2 OR held_boot <> ?3)
+        ORDER BY due_at, number
+        LIMIT ?4
+    )
+    UNION ALL
+    SELECT id, due_at, number
+    FROM sessions
+    WHERE number IN (SELECT session FROM letters) AND (due_at IS NULL OR due_at > ?1)
+      AND (held_by IS NULL OR held_until <= ?2 OR held_boot <> ?3)
+)
+ORDER BY due_at NULLS LAST, number
 LIMIT ?4;
 
--- save: A snapshot in place of an older one. Nothing happens for an unknown session or one with a newer snapshot.
+-- post: A letter. Nothing happens for an unknown session; no row comes back.
+INSERT INTO letters (session, body)
+SELECT number, CAST(?2 AS TEXT) FROM sessions WHERE id = ?1
+RETURNING number;
+
+-- letters: Those of a session that nobody has taken yet, the oldest first.
+SELECT number, CAST(body AS BLOB)
+FROM letters
+WHERE session = (SELECT number FROM sessions WHERE id = ?1)
+ORDER BY number;
+
+-- posted: Sessions with letters that nobody but ?1 holds at the moment ?2 since the start ?3.
+SELECT id
+FROM sessions
+WHERE number IN (SELECT session FROM letters)
+  AND (held_by IS NULL OR held_by = ?1 OR held_until <= ?2 OR held_boot <> ?3)
+ORDER BY number;
+
+-- take: Letter ?2 is gone, if it is one to the session ?1.
+DELETE FROM letters WHERE number = ?2 AND session = (SELECT number FROM sessions WHERE id = ?1);
+
+-- save: A snapshot in place of one that is not newer. Nothing happens for an unknown session or one with a newer snapshot.
 INSERT INTO snapshots (number, sequence, version, body)
 SELECT number, ?2, ?3, ?4 FROM sessions WHERE id = ?1
 ON CONFLICT DO UPDATE SET sequence = excluded.sequence, version = excluded.version, body = excluded.body
-WHERE snapshots.sequence < excluded.sequence;
+WHERE snapshots.sequence <= excluded.sequence;
 
 -- load: The snapshot of a session.
 SELECT sequence, version, body FROM snapshots WHERE number = (SELECT number FROM sessions WHERE id = ?1);
@@ -89,3 +123,8 @@ SELECT digest, data FROM blobs;
 SELECT sessions.id, snapshots.number, snapshots.sequence
 FROM snapshots LEFT JOIN sessions USING (number)
 WHERE sessions.sequence IS NULL OR snapshots.sequence > sessions.sequence;
+
+-- every_letter: For a check: all letters, and the id of the session that each is for; NULL when there is none.
+SELECT letters.number, sessions.id, CAST(letters.body AS BLOB)
+FROM letters LEFT JOIN sessions ON sessions.number = letters.session
+ORDER BY letters.number;

@@ -1,0 +1,73 @@
+"""Mail: what is left for a session while another process is at work on it, and what this process left so."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from holdfast.errors import SessionHeld, Superseded, UsageError
+from holdfast.events import EventContext, TurnCancelled
+from holdfast.journal import Journal
+from holdfast.manifest import Manifest
+from holdfast.store import Letter
+from holdfast.turn.admit import admit
+
+End = Callable[[str, str, int], Awaitable[bool]]
+"""Ends a turn for this reason, as this letter asks; whether there was still something to end."""
+
+
+class Mail:
+    """The letters of one session. `end` is told of turns that somebody wants cancelled."""
+
+    def __init__(self, journal: Journal, manifest: Callable[[], Awaitable[Manifest]], end: End) -> None:
+        self._journal = journal
+        self._manifest = manifest
+        self._end = end
+
+    async def collect(self) -> bool:
+        """Take in the letters that were left, unless another process is at work on the session; whether any were."""
+        journal = self._journal
+        try:
+            await journal.own()
+            journal.fresh = False
+            letters = await journal.store.letters(journal.state.session_id)
+            if not letters:
+                return False
+            manifest = await self._manifest()
+            late = [letter.number for letter in letters if not await self._take(letter, manifest)]
+            if late:
+                await journal.store.discard(journal.state.session_id, late, epoch=journal.epoch)
+            await journal.flush()
+        except (SessionHeld, Superseded):
+            return False  # then they are taken in there
+        return True
+
+    async def _take(self, letter: Letter, manifest: Manifest) -> bool:
+        """Record what the letter says; False when that makes no sense any more."""
+        said, journal = letter.event.data, self._journal
+        if letter.number in journal.answered:
+            return True
+        if isinstance(said, TurnCancelled):
+            return await self._end(letter.event.context.turn_id, said.reason, letter.number)
+        try:
+            if not admit(said, journal, manifest):
+                return False
+        except UsageError:
+            return False
+        journal.take(letter.number)
+        return True
+
+    async def pending(self, turn_id: str) -> bool:
+        """Whether this turn was asked for in a letter that nobody has taken yet."""
+        journal = self._journal
+        letter = journal.posted.get(turn_id)
+        if letter is None:
+            return False
+        if any(it.event.id == letter for it in await journal.store.letters(journal.state.session_id)):
+            return True
+        del journal.posted[turn_id]
+        await journal.look()
+        return False
+
+    async def ask_end(self, turn_id: str, reason: str) -> None:
+        """Leave the end of the turn to whoever drives it."""
+        await self._journal.post(TurnCancelled(iterations=0, reason=reason), EventContext(turn_id=turn_id))

@@ -7,7 +7,7 @@ READY := $(VENV)/ready
 CODE := $(wildcard src tests examples benchmarks scripts)
 TYPED := $(wildcard src examples scripts)
 
-.PHONY: help setup demo test check format bench clean
+.PHONY: help setup demo test check format bench torture clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -33,6 +33,9 @@ format: $(READY) ## rewrite the code the way `make check` wants it
 
 bench: $(READY) ## measure speed and memory; prints a table and JSON
 	$(BIN)/python -m benchmarks
+
+torture: $(READY) ## 20,000 SIGKILLs, power cuts, races: an hour or so; TORTURE_ARGS='--minutes 5'
+	$(BIN)/python -m scripts.torture $(TORTURE_ARGS)
 
 clean: ## remove .venv and every cache
 	rm -rf $(VENV) build dist .coverage .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -6,6 +6,10 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from tests.postgres import postgres_url, schema
+
+__all__ = ["postgres_url", "schema"]
+
 # The suites that ship in the package fail as readably as tests do.
 pytest.register_assert_rewrite("holdfast.testing")
 

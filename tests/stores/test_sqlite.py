@@ -109,6 +109,10 @@ async def test_the_file_is_at_most_twice_its_content(tmp_path: Path) -> None:
     assert (tmp_path / "log.db").stat().st_size <= 2 * content
 
 
+FEW = r"INDEX busy|letters USING COVERING INDEX addressed|\(subquery-\d\)"
+"""Reading all of these costs nothing: sessions at work, letters that wait, and what another step found."""
+
+
 async def test_the_file_passes_sqlites_own_check_and_every_query_uses_a_key(store: SQLiteStore) -> None:
     connection = apsw.Connection(store.path, flags=apsw.SQLITE_OPEN_READONLY)
     assert connection.pragma("integrity_check") == "ok"
@@ -119,8 +123,8 @@ async def test_the_file_passes_sqlites_own_check_and_every_query_uses_a_key(stor
     for name, query in zip(sqlite.SQL._fields, sqlite.SQL, strict=True):
         arguments = [None] * len(set(re.findall(r"\?\d", query)))
         plan = [row[3] for row in connection.execute("EXPLAIN QUERY PLAN " + query, arguments)]
-        scans = [step for step in plan if step.startswith("SCAN") and "INDEX busy" not in step]
+        scans = [step for step in plan if step.startswith("SCAN") and not re.search(FEW, step)]
         assert (name in reads_all) == bool(scans), (name, plan)
         assert (name in ("due", "renew")) == ("INDEX busy" in str(plan)), (name, plan)
-        assert name == "heads" or "TEMP B-TREE" not in str(plan), (name, plan)
+        assert name in ("heads", "due") or "TEMP B-TREE" not in str(plan), (name, plan)
     connection.close()

@@ -11,17 +11,19 @@ from holdfast.errors import StoreCorrupt
 from holdfast.store import Snapshot, Terms
 from holdfast.stores import sqlite_check
 from holdfast.stores.sqlite import SQLiteStore
+from holdfast.testing.letter_contract import letter
 from holdfast.testing.said import START, said
 
 
 @pytest.fixture
 async def store(tmp_path: Path) -> AsyncIterator[SQLiteStore]:
-    """An open store with nine events in `session_a`, one in `session_b`, a blob, a snapshot and a lease."""
+    """An open store with nine events in `session_a`, one in `session_b`, a letter, a blob, a snapshot and a lease."""
     store = SQLiteStore(tmp_path / "log.db")
     await store.open()
     await store.append("session_a", said("session_a", 1, *"abcdefghi"), expected=0, epoch=1)
     terms = Terms(owner="ann", hold=60, due=START)
     await store.append("session_b", said("session_b", 1, "one"), expected=0, epoch=1, terms=terms)
+    await store.post("session_b", letter("session_b", "hello"))
     await store.put_blob(b"precious")
     await store.save_snapshot("session_a", Snapshot(sequence=9, version=1, body=b"folded"))
     yield store
@@ -79,6 +81,18 @@ DAMAGES = {
         "event",
         "session_a:4",
     ),
+    "a letter is half": ("UPDATE letters SET body = substr(body, 1, 99)", "letter", "session_b:letter 1"),
+    "a letter is for another session": (
+        "UPDATE letters SET body = replace(body, 'session_b', 'session_a')",
+        "letter",
+        "session_b:letter 1",
+    ),
+    "a letter has a place in the log": (
+        "UPDATE letters SET body = replace(body, '\"sequence\":0', '\"sequence\":7')",
+        "letter",
+        "session_b:letter 1",
+    ),
+    "a letter is for nobody": ("UPDATE letters SET session = 77", "letter", "letter 1"),
     "a blob changed": ("UPDATE blobs SET data = CAST('previous' AS BLOB)", "blob", "sha256:"),
     "a lease is of another boot": (
         "UPDATE sessions SET held_boot = 'before' WHERE id = 'session_b'",

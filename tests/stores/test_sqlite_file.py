@@ -19,6 +19,7 @@ from holdfast.errors import ForeignFile, StoreCorrupt, StoreError, StoreLocked, 
 from holdfast.stores import sqlite_file
 from holdfast.stores.sqlite import SQLiteStore
 from holdfast.stores.sqlite_file import APPLICATION_ID, migrations, queries
+from holdfast.testing.letter_contract import letter
 from holdfast.testing.said import said
 from tests.stores.disk import Disk, Step
 
@@ -214,6 +215,11 @@ async def can_be_looked_at(path: Path) -> None:
         await viewer.claim("session_a")
     with pytest.raises(StoreReadOnly):
         await viewer.put_blob(b"no")
+    with pytest.raises(StoreReadOnly):
+        await viewer.post("session_a", letter("session_a", "no"))
+    with pytest.raises(StoreReadOnly):
+        await viewer.discard("session_a", [1], epoch=1)
+    assert await viewer.letters("session_a") == []
     await viewer.close()
 
 
@@ -325,6 +331,25 @@ async def test_a_migration_that_is_cut_off_leaves_the_file_as_it_was(
     assert connection.execute("PRAGMA application_id").fetchone() == (APPLICATION_ID,)
     connection.execute("SELECT a FROM more")
     connection.close()
+
+
+async def test_a_file_from_before_there_were_letters_is_brought_up_to_date_and_keeps_its_content(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, now = tmp_path / "log.db", migrations()
+    with monkeypatch.context() as before:
+        before.setattr("holdfast.stores.sqlite_file.migrations", lambda: now[:1])
+        await made(path)
+    connection = sqlite3.connect(path)
+    assert connection.execute("SELECT name FROM sqlite_schema WHERE name = 'letters'").fetchall() == []
+    connection.close()
+    await refused(path, StoreReadOnly, "not up to date", read_only=True)
+    store = await opened(path)
+    assert len(await store.read("session_a")) == 1
+    await store.post("session_a", letter("session_a", "hello"))
+    assert len(await store.letters("session_a")) == 1
+    assert await store.check() == []
+    await store.close()
 
 
 async def made_again(path: Path) -> None:

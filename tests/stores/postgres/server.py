@@ -88,6 +88,13 @@ class Server:
         mine = self._process is not None and lines[:1] == [str(self._process.pid)]
         return mine and lines[7:8] == ["ready   "]
 
+    def stop(self, how: signal.Signals) -> None:
+        """End it as an administrator does: SIGINT is a fast shutdown, SIGQUIT an immediate one."""
+        assert self._process is not None
+        self._process.send_signal(how)
+        self._process.wait(STARTING)
+        self._process = None
+
     def kill(self) -> None:
         """End it and its children with SIGKILL, as a power cut would."""
         assert self._process is not None

@@ -4,7 +4,8 @@ import os
 
 import pytest
 
-from tests.stores.postgres import conftest, server
+from tests import postgres
+from tests.stores.postgres import server
 from tests.stores.postgres.server import NoServer, Server
 
 
@@ -19,7 +20,7 @@ def test_without_a_server_tests_are_skipped_with_the_reason_and_fail_where_they_
     monkeypatch.setenv("CI", ci)
     monkeypatch.setattr(server, "binaries", missing)
     with pytest.raises(outcome, match="no Postgres: for a test"):
-        conftest.started(fsync=False)
+        postgres.started(fsync=False)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes somebody else")

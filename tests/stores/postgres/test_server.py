@@ -13,6 +13,7 @@ from holdfast.registry import Registry
 from holdfast.stores import postgres_server
 from holdfast.stores.postgres import PostgresStore
 from holdfast.stores.postgres_server import in_schema, migrations
+from holdfast.testing.letter_contract import letter
 from holdfast.testing.said import said
 from tests.stores.postgres.server import free_port
 
@@ -90,6 +91,24 @@ async def test_tables_of_an_older_holdfast_are_brought_up_to_date_and_keep_their
     assert await admin.fetchval(f"SELECT max(number) FROM {schema}.holdfast_migrations") == len(newer)
     await store.open()
     assert len(await store.read("session_a")) == 1
+    await store.close()
+
+
+async def test_tables_from_before_there_were_letters_are_brought_up_to_date_and_keep_their_content(
+    postgres_url: str, schema: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, now = PostgresStore(postgres_url, schema=schema), migrations()
+    with monkeypatch.context() as before:
+        before.setattr(postgres_server, "migrations", lambda: now[:1])
+        await store.open()
+        await store.append("session_a", said("session_a", 1, "one"), expected=0, epoch=1)
+        with pytest.raises(StoreError):
+            await store.post("session_a", letter("session_a", "too early"))
+        await store.close()
+    await store.open()
+    assert len(await store.read("session_a")) == 1
+    await store.post("session_a", letter("session_a", "hello"))
+    assert len(await store.letters("session_a")) == 1
     await store.close()
 
 

@@ -15,6 +15,7 @@ from holdfast.errors import (
     InputRejected,
     RuntimeClosed,
     UnknownAsk,
+    UnknownCall,
     UnknownSession,
     UsageError,
 )
@@ -115,6 +116,72 @@ def test_a_session_can_be_opened_again(tmp_path: Path) -> None:
         assert [message.text for message in again.messages()] == ["2 + 2?", "", "4", "It is 4."]
         assert runtime.wait(again.inner.inspect("more")).request.messages[-1].text == "more"
         assert again.run("more").text == "And that?"
+
+
+def test_a_turn_can_be_steered_and_found_again_by_its_id() -> None:
+    with sync.Runtime() as runtime:
+        session = runtime.session(agent_of(say("first", delay=0.3), say("second")))
+        turn = session.send("go")
+        assert session.steer("and that").id == turn.id
+        assert session.turn is not None
+        assert session.turn.id == turn.id
+        assert turn.asks == ()
+        assert session.handle(turn.id).result().text == "second"
+        assert session.turn is None
+        assert session.resume() is None
+        session.update(title="later")
+        assert session.inspect("more").request.messages[-1].text == "more"
+        assert session.message_count == 4
+        assert [message.text for message in session.messages(before=2, limit=1)] == ["first"]
+
+
+def test_a_call_in_doubt_can_be_resolved() -> None:
+    @tool(effect="once")
+    async def pay() -> str:
+        """Pay."""
+        if not paid:
+            paid.append(1)
+            begun.set()
+            await asyncio.sleep(60)
+        return "paid"
+
+    paid: list[int] = []
+    begun = threading.Event()
+    with sync.Runtime() as runtime:
+        session = runtime.session(agent_of(call("pay"), call("pay"), say("done"), tools=[pay]))
+        turn = session.send("go")
+        assert begun.wait(60)
+        (doubt,) = turn.cancel().in_doubt
+        assert session.in_doubt == (doubt,)
+        again = session.resolve(doubt.call_id, rerun=True, by="ann")
+        assert again is not None
+        assert again.result().status == "completed"
+        assert session.in_doubt == ()
+        with pytest.raises(UnknownCall):
+            session.resolve(doubt.call_id, result="paid", by="ann")
+
+
+def test_a_log_can_be_followed() -> None:
+    with sync.Runtime() as runtime:
+        session = runtime.session(agent_of(say("done")))
+        session.run("go")
+        following = session.follow(after=2)
+        assert [next(following).type for _ in range(3)] == [
+            "turn.started",
+            "output.message.completed",
+            "turn.completed",
+        ]
+        following.close()  # type: ignore[attr-defined]
+
+
+def test_what_is_owed_can_be_gone_on_with(tmp_path: Path) -> None:
+    agent = agent_of(say("done", delay=0.5))
+    with sync.Runtime(tmp_path / "log.db", drain=0) as runtime:
+        runtime.session(agent).send("go")
+    with sync.Runtime(tmp_path / "log.db", agents=[agent]) as runtime:
+        (session,) = runtime.recover()
+        assert session.turn is not None
+        assert session.turn.result().text == "done"
 
 
 def test_anything_else_can_be_waited_for() -> None:

@@ -12,17 +12,18 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from concurrent.futures import Future
 from contextlib import suppress
 from typing import Any, Self, TypeVar
 
 from holdfast import handle, runtime, session
 from holdfast.errors import RuntimeClosed, UsageError
-from holdfast.events import Event
+from holdfast.events import AskOpened, Event
 from holdfast.handle import Item, TurnResult
-from holdfast.messages import Content, Message
+from holdfast.messages import Content, Message, ToolResult
 from holdfast.store import Head
+from holdfast.turn.prompt import Inspection
 
 T = TypeVar("T")
 
@@ -90,6 +91,10 @@ class Runtime:
         """See `holdfast.Runtime.sessions`."""
         return self.wait(self._runtime.sessions(limit=limit, offset=offset))
 
+    def recover(self) -> list[Session]:
+        """See `holdfast.Runtime.recover`."""
+        return [Session(self, inner) for inner in self.wait(self._runtime.recover())]
+
 
 class Session:
     """A blocking `holdfast.Session`; `inner` is the asynchronous one."""
@@ -100,9 +105,38 @@ class Session:
         self.inner = inner
         self.id = inner.id
 
+    @property
+    def turn(self) -> Turn | None:
+        """See `holdfast.Session.turn`."""
+        return self._handle(self._look(lambda: self.inner.turn))
+
+    @property
+    def in_doubt(self) -> tuple[ToolResult, ...]:
+        """See `holdfast.Session.in_doubt`."""
+        return self._look(lambda: self.inner.in_doubt)
+
+    def _handle(self, inner: handle.Turn | None) -> Turn | None:
+        return Turn(self._owner, inner) if inner is not None else None
+
+    def _look(self, read: Callable[[], T]) -> T:
+        """Read on the loop, where nothing changes meanwhile."""
+
+        async def reading() -> T:
+            return read()
+
+        return self._wait(reading())
+
+    def handle(self, turn_id: str) -> Turn:
+        """See `holdfast.Session.handle`."""
+        return Turn(self._owner, self.inner.handle(turn_id))
+
     def send(self, content: Content, *, key: str = "") -> Turn:
         """See `holdfast.Session.send`."""
         return Turn(self._owner, self._wait(self.inner.send(content, key=key)))
+
+    def steer(self, content: Content, *, key: str = "") -> Turn:
+        """See `holdfast.Session.steer`."""
+        return Turn(self._owner, self._wait(self.inner.steer(content, key=key)))
 
     def run(self, content: Content, *, key: str = "") -> TurnResult:
         """See `holdfast.Session.run`."""
@@ -116,13 +150,41 @@ class Session:
         """See `holdfast.Session.deny`."""
         self._wait(self.inner.deny(ask_id, by=by, reason=reason))
 
-    def messages(self) -> list[Message]:
+    def resolve(
+        self, call_id: str, *, by: str, result: Any = None, rerun: bool = False, reason: str = ""
+    ) -> Turn | None:
+        """See `holdfast.Session.resolve`."""
+        resolving = self.inner.resolve(call_id, by=by, result=result, rerun=rerun, reason=reason)
+        return self._handle(self._wait(resolving))
+
+    def resume(self, *, by: str = "") -> Turn | None:
+        """See `holdfast.Session.resume`."""
+        return self._handle(self._wait(self.inner.resume(by=by)))
+
+    def update(self, *, title: str | None = None, metadata: dict[str, str] | None = None) -> None:
+        """See `holdfast.Session.update`."""
+        self._wait(self.inner.update(title=title, metadata=metadata))
+
+    def messages(self, *, before: int | None = None, limit: int | None = None) -> list[Message]:
         """See `holdfast.Session.messages`."""
-        return self._wait(self.inner.messages())
+        return self._wait(self.inner.messages(before=before, limit=limit))
+
+    @property
+    def message_count(self) -> int:
+        """See `holdfast.Session.message_count`."""
+        return self.inner.message_count
 
     def events(self, after: int = 0, *, limit: int = 1_000) -> list[Event]:
         """See `holdfast.Session.events`."""
         return self._wait(self.inner.events(after, limit=limit))
+
+    def follow(self, after: int = 0) -> Iterator[Event]:
+        """See `holdfast.Session.follow`."""
+        return _each(self._wait, self.inner.follow(after))
+
+    def inspect(self, content: Content | None = None) -> Inspection:
+        """See `holdfast.Session.inspect`."""
+        return self._wait(self.inner.inspect(content))
 
 
 class Turn:
@@ -142,18 +204,27 @@ class Turn:
         return self._wait(rest())
 
     def __iter__(self) -> Iterator[Item]:
-        items = aiter(self.inner)
+        return _each(self._wait, aiter(self.inner))
 
-        async def following() -> Item | None:
-            return await anext(items, None)
-
-        try:
-            while (item := self._wait(following())) is not None:
-                yield item
-        finally:
-            with suppress(RuntimeClosed):
-                self._wait(items.aclose())  # type: ignore[attr-defined]
+    @property
+    def asks(self) -> tuple[AskOpened, ...]:
+        """See `holdfast.Turn.asks`."""
+        return self.inner.asks
 
     def cancel(self, reason: str = "") -> TurnResult:
         """See `holdfast.Turn.cancel`."""
         return self._wait(self.inner.cancel(reason))
+
+
+def _each(wait: Callable[[Coroutine[Any, Any, Any]], Any], items: AsyncIterator[T]) -> Iterator[T]:
+    """What the loop gives, one after another."""
+
+    async def following() -> T | None:
+        return await anext(items, None)
+
+    try:
+        while (item := wait(following())) is not None:
+            yield item
+    finally:
+        with suppress(RuntimeClosed):
+            wait(items.aclose())  # type: ignore[attr-defined]

@@ -19,9 +19,9 @@ UNSET = {"HOLDFAST_MODEL": None, "HOLDFAST_DB": None, "OPENAI_API_KEY": None}
 class Cli:
     """`holdfast` on one database."""
 
-    def __init__(self, db: Path) -> None:
+    def __init__(self, db: Path, env: dict[str, str | None] | None = None) -> None:
         self.db = db
-        self.env: dict[str, str | None] = {**UNSET, "HOLDFAST_DB": str(db)}
+        self.env: dict[str, str | None] = {**UNSET, **(env or {}), "HOLDFAST_DB": str(db)}
 
     def __call__(self, *arguments: str, stdin: str | None = None) -> Result:
         """Run it here."""

@@ -186,16 +186,18 @@ def test_a_turn_that_was_killed_is_unfinished_until_its_session_is_run_again(cli
     assert "owes nothing" in cli("run", "--session", "last").stderr
 
 
-def test_a_session_that_another_process_is_at_work_on_is_left_to_it(cli: Cli) -> None:
+def test_what_another_process_is_at_work_on_is_left_to_it_and_an_input_waits_in_line(cli: Cli) -> None:
     process = cli.start("run", *ECHO, "--json", " ".join(LONG.split()[:200]))
     until(process, "output.message.delta")
-    for arguments in (["run", "--session", "last"], ["run", "--session", "last", "me too"]):
-        result = cli(*arguments)
-        assert result.exit_code == 2
-        assert "error: " in result.stderr
-        assert "at work" in result.stderr
+    owed = cli("run", "--session", "last")
+    assert owed.exit_code == 2
+    assert "another process is at work" in owed.stderr
+    result = cli("run", "--session", "last", "me too")
+    assert result.exit_code == 0, result.stderr
+    assert result.stdout == f"{LABEL} You said: me too\n"
     assert finished(process)[0] == 0
-    assert len(cli.json("show")["turns"]) == 1
+    turns = cli.json("show")["turns"]
+    assert [turn["status"] for turn in turns] == ["completed", "completed"]
 
 
 def test_a_reader_that_goes_away_costs_no_work(cli: Cli) -> None:

@@ -2,72 +2,11 @@
 
 import asyncio
 import signal
-import subprocess
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-
-from holdfast import Runtime
-from tests.cli.crew import agents
 from tests.cli.kit import ECHO, Cli, finished
-from tests.conftest import ROOT
-
-CREW = ("--agents", "tests.cli.crew:agents")
-
-
-@pytest.fixture
-def ledger(cli: Cli, tmp_path: Path) -> Path:
-    """Where the tools of workers note what they do."""
-    cli.env["LEDGER"] = str(tmp_path / "ledger")
-    (tmp_path / "ledger").touch()
-    return tmp_path / "ledger"
-
-
-class Crew:
-    """Workers on one database."""
-
-    def __init__(self, cli: Cli) -> None:
-        self._cli = cli
-        self.processes: list[subprocess.Popen[str]] = []
-
-    def start(self, *options: str, toil: str = "0.3") -> subprocess.Popen[str]:
-        self._cli.env["TOIL"] = toil
-        process = self._cli.start("worker", *CREW, *options, cwd=ROOT)
-        self.processes.append(process)
-        return process
-
-
-@pytest.fixture
-def crew(cli: Cli, ledger: Path) -> Iterator[Crew]:
-    crew = Crew(cli)
-    yield crew
-    for process in crew.processes:
-        process.kill()
-        process.communicate()
-
-
-async def owing(db: Path, number: int) -> list[str]:
-    """So many sessions with an input that nobody is at work on."""
-    async with Runtime(db, agents=agents) as runtime:
-        made = [await runtime.session(agents[0]) for _ in range(number)]
-        for session in made:
-            await session.update(title="owing")
-    async with Runtime(db, agents=agents) as runtime:
-        for session in made:
-            await (await runtime.open(session.id, drive=False)).send("Begin.")
-    return [session.id for session in made]
-
-
-async def noted(ledger: Path, word: str, number: int) -> list[str]:
-    """The sessions in the ledger's lines with this word, once there are so many."""
-    async with asyncio.timeout(30):
-        while True:
-            found = [line.split()[1] for line in ledger.read_text().splitlines() if line.startswith(word)]
-            if len(found) >= number:
-                return found
-            await asyncio.sleep(0.02)
+from tests.cli.workers import CREW, Crew, noted, owing
 
 
 async def test_two_workers_share_the_work_and_drain_on_sigterm(cli: Cli, crew: Crew, ledger: Path) -> None:
@@ -109,8 +48,7 @@ async def test_a_second_signal_leaves_at_once_and_so_does_the_end_of_the_drain(
     worker.send_signal(signal.SIGINT)
     assert (await asyncio.to_thread(finished, worker))[0] == 130
     impatient = crew.start("--drain", "0.1", "--lease", "0.5", toil="60")
-    await noted(ledger, "begin", 1)
-    await asyncio.sleep(0.5)
+    await noted(ledger, "begin", 2)
     impatient.send_signal(signal.SIGTERM)
     assert (await asyncio.to_thread(finished, impatient))[0] == 0
 

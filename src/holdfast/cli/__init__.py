@@ -3,17 +3,22 @@
 app        the command: its list of commands, and how an error ends it
 run        one turn
 chat       a conversation
+speaking   the commands that say something to a session:
 answer     approve and deny
+resolve    what became of a call in doubt
+steer      steer and cancel: the turn under way, whoever is at work on it
 sessions   what is in the database, and the files of a session
 log        show and events: what happened, as a timeline and as it was recorded
 inspect    the next request, and which layer set what
 upkeep     the commands for those who look after a database:
 worker     worker and recover: go on with what is owed
 fsck       everything in a database, looked through
+survey     what of that any store can tell
 transfer   export, import and backup
 doctor     versions, health, providers
 
 compose    from flags to a session
+given      agents of a program, given by flags
 agentfile  agents in Markdown files
 place      the database, and a session by its short name
 watch      a turn until it rests, and Ctrl-C

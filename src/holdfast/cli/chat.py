@@ -8,7 +8,6 @@ import re
 import sys
 from collections.abc import Coroutine
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import click
@@ -17,7 +16,7 @@ import msgspec
 from holdfast import AskOpened, HoldfastError, Runtime, Session, TurnResult
 from holdfast.cli.compose import Wanted, agent_options, session_for
 from holdfast.cli.inspect import described
-from holdfast.cli.place import db_option, writing
+from holdfast.cli.place import Place, db_option, writing
 from holdfast.cli.record import who
 from holdfast.cli.text import clean
 from holdfast.cli.view import TextView
@@ -38,7 +37,7 @@ Ctrl-C    stop the turn"""
 @agent_options
 @click.option("--session", "name", metavar="SESSION", help="Continue this session.")
 @db_option
-def chat(name: str | None, db: Path, wanted: Wanted) -> None:
+def chat(name: str | None, db: Place, wanted: Wanted) -> None:
     """Talk to an agent.
 
     Calls that need an answer ask here. Ctrl-C stops a turn; /help lists what else can be said. Lines may come from a
@@ -54,7 +53,7 @@ def chat(name: str | None, db: Path, wanted: Wanted) -> None:
     sys.exit(code)
 
 
-async def _opened(db: Path) -> Runtime:
+async def _opened(db: Place) -> Runtime:
     return await writing(db, make=True).__aenter__()
 
 
@@ -73,9 +72,8 @@ class Chat:
     def talk(self) -> int:
         """Go on until the lines end, `/exit`, or a question stays without an answer. The exit code."""
         self._view.note(f"{self._session.id}; /help lists what else you can say")
-        if (turn := self._session.turn) is not None:
-            self._view.note("going on with the turn that had not ended")
-            self._bring_to_rest(self._watcher.rest(turn))
+        if self._session.turn is not None:
+            self._bring_to_rest(self._watcher.rest_of_it(follow=True))
         while not self._waiting and (line := self._read("you> ")) not in (None, "/exit", "/quit"):
             try:
                 self._obey(line.strip())
@@ -104,11 +102,14 @@ class Chat:
             case _:
                 self._bring_to_rest(self._watcher.send(line))
 
-    def _bring_to_rest(self, watching: Coroutine[Any, Any, TurnResult]) -> None:
+    def _bring_to_rest(self, watching: Coroutine[Any, Any, TurnResult | None]) -> None:
         """Watch a turn, and put each of its questions to whoever sits here."""
         result = self._runner.run(watching)
+        if result is None:
+            return
         while result.asks and (turn := self._session.turn) and self._settle(result.asks[0]):
-            result = self._runner.run(self._watcher.rest(turn))
+            after = self._session.state.sequence
+            result = self._runner.run(self._watcher.rest_of(turn, after, check=True))
         self._view.end(self._session.id, result)
 
     def _settle(self, ask: AskOpened) -> bool:

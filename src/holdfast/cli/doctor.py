@@ -16,8 +16,8 @@ import click
 import msgspec
 from msgspec import Struct
 
-from holdfast import HoldfastError, Runtime, SQLiteStore
-from holdfast.cli.place import db_option, registry
+from holdfast import HoldfastError, SQLiteStore
+from holdfast.cli.place import Place, db_option, is_missing, reading, registry, shown
 from holdfast.cli.text import clean, count
 from holdfast.store import Problem
 
@@ -48,7 +48,7 @@ class Check(Struct, frozen=True, kw_only=True, omit_defaults=True):
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="One JSON array.")
 @db_option
-def doctor(as_json: bool, db: Path) -> None:
+def doctor(as_json: bool, db: Place) -> None:
     """Check the installation, the database and the providers.
 
     Exit code 1 when something is broken. Keys are looked for by the names of their variables and never shown.
@@ -85,16 +85,19 @@ def _versions() -> list[Check]:
     return list({check.name: check for check in checks}.values())
 
 
-def _database(db: Path) -> Check:
+def _database(db: Place) -> Check:
     name = "database"
-    if not db.exists():
+    if is_missing(db):
         advice = "`holdfast run` makes it; --db or HOLDFAST_DB names another"
         return Check(name=name, status="note", found=f"none at {db}", advice=advice)
     try:
         sessions, problems = asyncio.run(_read(db))
     except HoldfastError as error:
         return Check(name=name, status="bad", found=str(error))
-    size = f"{db}: {count(sessions, 'session')}, {db.stat().st_size:,} bytes"
+    size = f"{shown(db)}: {count(sessions, 'session')}"
+    if not isinstance(db, Path):
+        return Check(name=name, status="ok", found=size, advice="`holdfast fsck URL` reads everything in it")
+    size += f", {db.stat().st_size:,} bytes"
     if not problems:
         return Check(name=name, status="ok", found=f"{size}, every event and blob as it was written")
     told = [f"{problem.where}: {problem.message}" for problem in problems]
@@ -102,11 +105,11 @@ def _database(db: Path) -> Check:
     return Check(name=name, status="note" if harmless else "bad", found=size, advice="; ".join(told[:TOLD]))
 
 
-async def _read(db: Path) -> tuple[int, list[Problem]]:
-    """How many sessions the database has, and what is wrong with it."""
-    store = SQLiteStore(db, read_only=True)
-    async with Runtime(store) as runtime:
-        return len(await runtime.sessions(limit=1_000_000)), await store.check()
+async def _read(db: Place) -> tuple[int, list[Problem]]:
+    """How many sessions the database has, and, of a file, what is wrong with it."""
+    async with reading(db) as runtime:
+        sessions = len(await runtime.sessions(limit=1_000_000))
+        return sessions, await runtime.store.check() if isinstance(runtime.store, SQLiteStore) else []
 
 
 def _providers() -> list[Check]:

@@ -4,30 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator
-from pathlib import Path
 
 import click
 import msgspec
 from msgspec import Struct
 
-from holdfast import Event, HoldfastError, SQLiteStore
+from holdfast import HoldfastError, SQLiteStore, Store
+from holdfast.cli.place import Place, PlaceType, shown, store_of
+from holdfast.cli.survey import Finding, Survey, sessions_of
 from holdfast.cli.text import clean, count
 from holdfast.errors import StoreCorrupt
-from holdfast.fold import fold
-from holdfast.testing import problems_in
-
-PAGE = 1_000
-
-
-class Finding(Struct, frozen=True, kw_only=True):
-    """Something that was found."""
-
-    kind: str
-    """`damage`, `gap`, `event`, `blob`, `snapshot`; `log`: events that contradict each other; `lease`: a dead one,
-    which harms nobody."""
-    where: str
-    message: str
 
 
 class Report(Struct, frozen=True, kw_only=True):
@@ -41,13 +27,16 @@ class Report(Struct, frozen=True, kw_only=True):
 
 
 @click.command()
-@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("file", type=PlaceType(), envvar="HOLDFAST_DB")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
-def fsck(file: Path, as_json: bool) -> None:
+def fsck(file: Place, as_json: bool) -> None:
     """Read everything in a database, and tell what is wrong with it.
 
     Pages, missing and unreadable events, blobs whose bytes changed; then every session's log: each turn ends once, and
     each call has one outcome. Changes nothing, and works while others write. Exit code 1 when there are problems.
+
+    FILE may be the URL of a Postgres database ($HOLDFAST_DB keeps it out of the list of processes). Its pages are the
+    server's to check; everything else is looked at, session by session.
     """
     report = asyncio.run(_look_through(file))
     if as_json:
@@ -57,65 +46,50 @@ def fsck(file: Path, as_json: bool) -> None:
             for it in found:
                 click.echo(f"{click.style(f'{sign:<4}', fg=colour)} {clean(f'{it.where}: {it.message}')}")
         wrong = count(len(report.problems), "problem")
-        click.echo(f"{file}: {count(report.sessions, 'session')}, {count(report.events, 'event')}, {wrong}")
+        click.echo(
+            f"{report.file}: {count(report.sessions, 'session')}, {count(report.events, 'event')}, {wrong}"
+        )
     sys.exit(1 if report.problems else 0)
 
 
-async def _look_through(file: Path) -> Report:
-    store = SQLiteStore(file, read_only=True)
+async def _look_through(file: Place) -> Report:
+    store, name = store_of(file), shown(file)
     try:
         await store.open()
     except StoreCorrupt as error:
-        damage = Finding(kind="damage", where=str(file), message=str(error))
-        return Report(file=str(file), sessions=0, events=0, problems=[damage], notes=[])
+        damage = Finding(kind="damage", where=name, message=str(error))
+        return Report(file=name, sessions=0, events=0, problems=[damage], notes=[])
     try:
-        return await _report(store, file)
+        return await _report(store, name)
     finally:
         await store.close()
 
 
-async def _report(store: SQLiteStore, file: Path) -> Report:
-    found = [Finding(kind=it.kind, where=it.where, message=it.message) for it in await store.check()]
-    problems = [it for it in found if it.kind != "lease"]
-    known = {it.where.partition(":")[0] for it in problems}
+async def _report(store: Store, name: str) -> Report:
+    found = await _checked(store)
+    known = {it.where.partition(":")[0] for it in found if it.kind != "lease"}
+    survey = Survey(store, [it.where for it in found])
     sessions = events = 0
     try:
-        async for session_id, last in _sessions(store):
+        async for session_id, last in sessions_of(store):
             sessions, events = sessions + 1, events + last
             if session_id not in known:
-                problems += await _log(store, session_id)
+                found += await survey.session(session_id, last)
+        if not isinstance(store, SQLiteStore):
+            found += await survey.leases()
     except HoldfastError as error:
-        problems.append(Finding(kind="damage", where=str(file), message=str(error)))
+        found.append(Finding(kind="damage", where=name, message=str(error)))
     return Report(
-        file=str(file),
+        file=name,
         sessions=sessions,
         events=events,
-        problems=problems,
+        problems=[it for it in found if it.kind != "lease"],
         notes=[it for it in found if it.kind == "lease"],
     )
 
 
-async def _sessions(store: SQLiteStore) -> AsyncIterator[tuple[str, int]]:
-    """Every session and its last event's number, a page at a time. One that moves meanwhile may come twice."""
-    seen: set[str] = set()
-    offset = 0
-    while heads := await store.sessions(limit=PAGE, offset=offset):
-        for head in heads:
-            if head.session_id not in seen:
-                yield head.session_id, head.sequence
-        seen.update(head.session_id for head in heads)
-        offset += len(heads)
-
-
-async def _log(store: SQLiteStore, session_id: str) -> list[Finding]:
-    """What is wrong with one session's events, each of which can be read."""
-    events: list[Event] = []
-    try:
-        while page := await store.read(session_id, after=len(events), limit=PAGE):
-            events += page
-        state = fold(session_id, events)
-        rests = state.turn is None and state.due() is None
-        said = problems_in(events, at_rest=rests, transcript=False)
-    except Exception as error:  # whatever the rules stumble over, this session cannot be opened
-        said = [f"its events do not make a session ({error!r})"]
-    return [Finding(kind="log", where=session_id, message=message) for message in said]
+async def _checked(store: Store) -> list[Finding]:
+    """What a file says of itself."""
+    if not isinstance(store, SQLiteStore):
+        return []
+    return [Finding(kind=it.kind, where=it.where, message=it.message) for it in await store.check()]

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
-from pathlib import Path
 
 import click
 import msgspec
 
 from holdfast import Inspection, Message, UnknownModel, UsageError
-from holdfast.cli.place import db_option, find, writing
-from holdfast.cli.record import functions
-from holdfast.cli.text import clean, count, one_line
+from holdfast.cli.given import missing_here
+from holdfast.cli.place import Place, db_option, find, writing
+from holdfast.cli.text import clean, count, one_line, to_resolve
 from holdfast.manifest import Origin
 
 
@@ -21,7 +20,7 @@ from holdfast.manifest import Origin
 @click.argument("prompt", required=False)
 @click.option("--json", "as_json", is_flag=True, help="The request's body, exactly as it would be sent.")
 @db_option
-def inspect(session: str, prompt: str | None, as_json: bool, db: Path) -> None:
+def inspect(session: str, prompt: str | None, as_json: bool, db: Place) -> None:
     """Show the next request of a session, without sending it.
 
     As it would be after PROMPT, when there is one. Records nothing. SESSION is the latest when not given.
@@ -34,7 +33,7 @@ def inspect(session: str, prompt: str | None, as_json: bool, db: Path) -> None:
 @click.argument("session", default="last")
 @click.option("--json", "as_json", is_flag=True, help="One JSON array.")
 @db_option
-def explain(session: str, as_json: bool, db: Path) -> None:
+def explain(session: str, as_json: bool, db: Place) -> None:
     """Show which layer made each setting of a session.
 
     SESSION is the latest when not given.
@@ -43,10 +42,10 @@ def explain(session: str, as_json: bool, db: Path) -> None:
     click.echo(msgspec.json.encode(origins) if as_json else "\n".join(_table(origins)))
 
 
-async def _inspect(db: Path, name: str, prompt: str | None) -> Inspection:
+async def _inspect(db: Place, name: str, prompt: str | None) -> Inspection:
     async with writing(db) as runtime:
         session = await runtime.open(await find(runtime, name), read_only=True)
-        missing = ", ".join(await functions(runtime, session.state))
+        missing = ", ".join(await missing_here(runtime, session.state))
         try:
             found = await session.inspect(prompt)
         except UnknownModel as error:
@@ -56,6 +55,9 @@ async def _inspect(db: Path, name: str, prompt: str | None) -> Inspection:
                 f"session {session.id} was made with {missing}, which is not known here; call session.inspect() in "
                 "the program that made it, or set HOLDFAST_MODEL to see the rest"
             ) from error
+        for call in session.in_doubt:
+            how = to_resolve(session.id, call.call_id)
+            click.echo(f"note: {clean(call.name)} is in doubt, and the model reads so; {how}", err=True)
         if missing:
             click.echo(f"note: without {missing}, which only the program that made it can give", err=True)
         return found

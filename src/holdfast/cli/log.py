@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 import shutil
 import sys
-from pathlib import Path
 
 import click
 import msgspec
 
 from holdfast import Event, UnknownSession
 from holdfast.cli.page import Page
-from holdfast.cli.place import db_option, find, reading
+from holdfast.cli.place import Place, db_option, find, reading
 from holdfast.cli.text import clock, one_line
 from holdfast.cli.timeline import Timeline, tell
 from holdfast.events import UnknownFact, encode_event
@@ -23,7 +22,7 @@ from holdfast.events import UnknownFact, encode_event
 @click.option("--full", is_flag=True, help="Whole arguments and results.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 @db_option
-def show(session: str, full: bool, as_json: bool, db: Path) -> None:
+def show(session: str, full: bool, as_json: bool, db: Place) -> None:
     """Show what happened in a session.
 
     Messages, calls with arguments and durations, tokens, retries and outcomes. SESSION is the latest when not given.
@@ -35,7 +34,7 @@ def show(session: str, full: bool, as_json: bool, db: Path) -> None:
     Page(full).show(line)
 
 
-async def _read(db: Path, name: str) -> Timeline:
+async def _read(db: Place, name: str) -> Timeline:
     async with reading(db) as runtime:
         session_id = await find(runtime, name)
         head = await runtime.store.head(session_id)
@@ -57,7 +56,7 @@ async def _read(db: Path, name: str) -> Timeline:
 @click.option("-n", "--last", type=click.IntRange(min=1), metavar="N", help="Only the last N events.")
 @click.option("--json", "as_json", is_flag=True, help="Whole events, one JSON object per line.")
 @db_option
-def events(session: str, follow: bool, after: int, last: int | None, as_json: bool, db: Path) -> None:
+def events(session: str, follow: bool, after: int, last: int | None, as_json: bool, db: Place) -> None:
     """Show the events of a session, oldest first.
 
     SESSION is the latest when not given. Ctrl-C ends -f.
@@ -68,7 +67,7 @@ def events(session: str, follow: bool, after: int, last: int | None, as_json: bo
         sys.exit(0)
 
 
-async def _show(db: Path, name: str, follow: bool, start: tuple[int, int | None], as_json: bool) -> None:
+async def _show(db: Place, name: str, follow: bool, start: tuple[int, int | None], as_json: bool) -> None:
     async with reading(db) as runtime:
         session = await runtime.open(await find(runtime, name), read_only=True)
         after, last = start

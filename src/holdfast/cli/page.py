@@ -4,7 +4,20 @@ from __future__ import annotations
 
 import shutil
 
-from holdfast.cli.text import between, clean, clock, count, day, duration, joined, one_line, size_of, tokens
+from holdfast.cli.text import (
+    between,
+    clean,
+    clock,
+    count,
+    day,
+    dollars,
+    duration,
+    joined,
+    one_line,
+    size_of,
+    to_resolve,
+    tokens,
+)
 from holdfast.cli.timeline import Called, Entry, Noted, Said, Timeline, TurnLine
 
 COLOURS = {
@@ -28,6 +41,12 @@ AFTER_CUT_OFF = {
 }
 """What is due for a call without an outcome, by its effect class."""
 IN_DOUBT = "cut off before its outcome was recorded; it may have had its effect, and was not run again"
+STOPS = {
+    "unfinished": "(these words were shown so far)",
+    "replaced": "(void: the model was cut off here, and asked again)",
+    "cut_off": "(cut off here: the turn ended first)",
+}
+"""What is said of a message that did not come to its own end."""
 UNFINISHED = "A process is at work on this turn, or was cut off. Opening the session again goes on with it."
 
 
@@ -42,13 +61,17 @@ class Page:
         self._width = max(60, shutil.get_terminal_size((120, 24)).columns)
         self._console = Console(width=self._width, highlight=False, emoji=False)
         self._full = full
+        self._session_id = ""
 
     def show(self, line: Timeline) -> None:
         """Write all of it."""
+        self._session_id = line.id
         self._line(joined(line.id, one_line(line.title, self._width // 2)), "bold")
         made = f"made {day(line.created_at)}" if line.created_at else ""
         agent = f"agent {clean(line.agent)}" if line.agent else ""
-        self._line(joined(agent, made, count(line.events, "event"), tokens(line.usage)), "dim")
+        self._line(
+            joined(agent, made, count(line.events, "event"), tokens(line.usage), dollars(line.cost)), "dim"
+        )
         for name, value in line.metadata.items():
             self._line(f"{one_line(name)} = {one_line(value, 200)}", "dim")
         self._rows(line.before)
@@ -62,7 +85,9 @@ class Page:
         took = between(turn.started_at, turn.ended_at) if turn.ended_at else ""
         stop = "" if turn.stop in ("", "end_turn", turn.status) else one_line(turn.stop)
         replies = count(turn.replies, "model reply", "model replies")
-        about = joined(f"Turn {number}", turn.status, stop, took, replies, tokens(turn.usage))
+        about = joined(
+            f"Turn {number}", turn.status, stop, took, replies, tokens(turn.usage), dollars(turn.cost)
+        )
         self._line("")
         self._line(about, f"bold {COLOURS.get(turn.status, '')}")
         self._rows(turn.entries)
@@ -86,16 +111,24 @@ class Page:
             self._row(clock(said.at), "user", clean(said.text), "bold")
             return
         again = f"attempt {said.attempt}" if said.attempt > 1 else ""
-        about = joined(clean(said.model), duration(said.duration_ms), again, tokens(said.usage))
+        about = joined(
+            clean(said.model), duration(said.duration_ms), again, tokens(said.usage), dollars(said.cost)
+        )
         self._row(clock(said.at), "model", about, "dim")
         if said.thinking:
             self._row("", "", f"thinking: {self._short(said.thinking)}", "dim italic")
         if said.text:
-            self._row("", "", clean(said.text), "")
+            self._row("", "", clean(said.text), "strike" if said.stop == "replaced" else "")
+        if said.stop:
+            self._row("", "", STOPS[said.stop], "yellow")
 
     def _called(self, call: Called) -> None:
         self._row(clock(call.at), "call", f"{clean(call.name)} {self._short(call.arguments)}", "cyan")
         self._row("", "", self._outcome(call), COLOURS.get(call.status, "dim"))
+        if call.resolved:
+            self._row("", "", f"RESOLVED: {self._short(call.resolved)}", "green")
+        elif call.status == "in_doubt":
+            self._row("", "", f"once you know: {to_resolve(self._session_id, call.call_id)}", "magenta")
         if self._full and call.result:
             self._row("", "", clean(call.result), "dim")
 

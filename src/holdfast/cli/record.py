@@ -6,8 +6,6 @@ import getpass
 from typing import Literal
 
 from holdfast import Runtime
-from holdfast.agent import read_layers
-from holdfast.state import State
 
 Verdict = Literal["approved", "denied"]
 
@@ -15,11 +13,6 @@ Verdict = Literal["approved", "denied"]
 def who() -> str:
     """Whoever answers at this terminal."""
     return f"{getpass.getuser()} (holdfast)"
-
-
-async def functions(runtime: Runtime, state: State) -> tuple[str, ...]:
-    """What the session was made with that only a program can give back."""
-    return read_layers(await runtime.store.get_blob(state.layers))[1] if state.layers else ()
 
 
 async def record(runtime: Runtime, session_id: str, ask_id: str, verdict: Verdict, reason: str) -> None:

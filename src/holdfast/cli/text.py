@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import datetime
+from decimal import Decimal
 
 from holdfast import Usage
 
@@ -64,6 +65,19 @@ def tokens(usage: Usage) -> str:
     return f"{usage.input_tokens:,} tokens in, {usage.output_tokens:,} out"
 
 
+def dollars(cost: Decimal | None) -> str:
+    """`$1.23`, `$0.0042`, or nothing where it is not known, or nothing was spent."""
+    if not cost:
+        return ""
+    digits = 2 if cost >= 1 else 1 - cost.adjusted()
+    return f"${cost:,.{digits}f}"
+
+
 def joined(*parts: str) -> str:
     """The parts that are not empty, with dots between."""
     return " · ".join(part for part in parts if part)
+
+
+def to_resolve(session_id: str, call_id: str) -> str:
+    """What to type for a call in doubt."""
+    return f"holdfast resolve {clean(session_id)} {clean(call_id)} --result TEXT   (or --rerun)"

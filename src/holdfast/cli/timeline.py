@@ -4,18 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from datetime import datetime
+from decimal import Decimal
 from typing import Any, Literal
 
 from msgspec import Struct, field
 
 from holdfast import Event, Thinking, Usage
 from holdfast import events as facts
+from holdfast.catalogue import ZERO, total
 
 CallStatus = Literal[
     "asked", "waiting", "started", "cut_off", "ok", "error", "denied", "cancelled", "in_doubt"
 ]
 """How a call stands. `asked`: the model wants it and nothing was done yet. `started`: claimed and no outcome recorded,
 so it is running or was cut off. `cut_off`: the same, and another writer has taken over since, so it is not running."""
+
+
+What = Literal[
+    "model_failed", "asked", "answered", "expired", "decided", "file", "updated", "resolved", "recovered"
+]
+"""What a note is about."""
 
 
 class Said(Struct, kw_only=True, omit_defaults=True, tag="message"):
@@ -29,6 +37,11 @@ class Said(Struct, kw_only=True, omit_defaults=True, tag="message"):
     duration_ms: int = 0
     attempt: int = 1
     usage: Usage = Usage()
+    cost: Decimal | None = None
+    """In US dollars; None where it is not known, here and below."""
+    stop: Literal["", "unfinished", "replaced", "cut_off"] = ""
+    """`unfinished`: the words that were shown so far; `replaced`: they are void, since the model was asked again;
+    `cut_off`: they are all there is, since the turn ended first."""
 
 
 class Called(Struct, kw_only=True, omit_defaults=True, tag="call"):
@@ -46,13 +59,15 @@ class Called(Struct, kw_only=True, omit_defaults=True, tag="call"):
     result: str = ""
     epoch: int = 0
     """Of the writer that started it last."""
+    resolved: str = ""
+    """Of a call in doubt: who said what became of it."""
 
 
 class Noted(Struct, kw_only=True, omit_defaults=True, tag="note"):
     """Anything else that happened."""
 
     at: datetime
-    what: Literal["model_failed", "asked", "answered", "expired", "decided", "file", "updated"]
+    what: What
     text: str
 
 
@@ -69,6 +84,7 @@ class TurnLine(Struct, kw_only=True, omit_defaults=True):
     ended_at: datetime | None = None
     replies: int = 0
     usage: Usage = Usage()
+    cost: Decimal | None = ZERO
     error: str = ""
     manifest: str = ""
     entries: list[Entry] = field(default_factory=list)
@@ -84,6 +100,7 @@ class Timeline(Struct, kw_only=True, omit_defaults=True):
     created_at: datetime | None = None
     events: int = 0
     usage: Usage = Usage()
+    cost: Decimal | None = ZERO
     before: list[Entry] = field(default_factory=list)
     """What belongs to no turn."""
     turns: list[TurnLine] = field(default_factory=list)
@@ -109,6 +126,10 @@ class _Teller:
         self.line = Timeline(id=session_id)
         self.calls: dict[str, Called] = {}
         self._turns: dict[str, TurnLine] = {}
+        self._shown: dict[str, Said] = {}
+        """Messages that were shown and are not complete, by id."""
+        self._reruns: dict[str, Called] = {}
+        """Calls in doubt that are to be run again, by the turn that does it."""
         self._asks: dict[str, tuple[str, TurnLine]] = {}
         """The call and turn of each ask; an answer from elsewhere does not name its turn."""
 
@@ -128,7 +149,7 @@ class _Teller:
         known = event.context.turn_id in self._turns
         (self._turn(event).entries if known else self.line.before).append(entry)
 
-    def _note(self, event: Event, what: Any, text: str) -> None:
+    def _note(self, event: Event, what: What, text: str) -> None:
         self._add(event, Noted(at=event.ts, what=what, text=text))
 
     def created(self, event: Event, fact: facts.SessionCreated) -> None:
@@ -148,11 +169,22 @@ class _Teller:
     def began(self, event: Event, fact: facts.TurnStarted) -> None:
         turn = self._turn(event)
         turn.status, turn.manifest, turn.started_at = "unfinished", fact.manifest, event.ts
+        if call := self.calls.get(fact.rerun):
+            self._reruns.pop(turn.id, None)
+            again = Called(at=event.ts, call_id=call.call_id, name=call.name, arguments=call.arguments)
+            self.calls[call.call_id] = again
+            turn.entries.append(again)
+
+    def recovered(self, event: Event, fact: facts.TurnRecovered) -> None:
+        again = f"gone on with after a cut-off, {fact.attempt} in a row without getting any further"
+        self._note(event, "recovered", f"{fact.by} let the turn go on" if fact.by else again)
 
     def replied(self, event: Event, fact: facts.OutputMessageCompleted) -> None:
         turn = self._turn(event)
         turn.replies, turn.usage = fact.iteration, turn.usage + fact.usage
+        turn.cost = total(turn.cost, fact.cost)
         self.line.usage += fact.usage
+        self.line.cost = total(self.line.cost, fact.cost)
         thinking = "".join(part.text for part in fact.message.content if isinstance(part, Thinking))
         said = Said(
             at=event.ts,
@@ -163,7 +195,11 @@ class _Teller:
             duration_ms=fact.duration_ms,
             attempt=fact.attempt,
             usage=fact.usage,
+            cost=fact.cost,
+            stop="cut_off" if fact.stop == "cut_off" else "",
         )
+        if (partial := self._shown.pop(fact.message.id, None)) is not None:
+            turn.entries.remove(partial)
         turn.entries.append(said)
         for call in fact.message.calls:
             self.calls[call.id] = Called(
@@ -171,8 +207,27 @@ class _Teller:
             )
             turn.entries.append(self.calls[call.id])
 
+    def shown(self, event: Event, fact: facts.OutputMessageShown) -> None:
+        if fact.message_id not in self._shown:
+            said = Said(at=event.ts, who="model", text="", stop="unfinished")
+            self._shown[fact.message_id] = said
+            self._add(event, said)
+        self._shown[fact.message_id].text += fact.text
+
     def replaced(self, event: Event, fact: facts.OutputMessageReplaced) -> None:
-        self._note(event, "replaced", f"{fact.message_id}, shown in part, is void: {fact.reason}")
+        if partial := self._shown.pop(fact.message_id, None):
+            partial.stop = "replaced"
+
+    def resolved(self, event: Event, fact: facts.CallResolved) -> None:
+        if (call := self.calls.get(fact.call_id)) is None:
+            return
+        said = fact.result.text if fact.result is not None else "to be run again"
+        call.resolved = f"{said} (says {fact.by}{', ' + fact.reason if fact.reason else ''})"
+        if fact.turn_id:
+            self._reruns[fact.turn_id] = call
+            turn = self._turn(event, fact.turn_id)
+            text = f"{call.name} is run again, says {fact.by}{': ' + fact.reason if fact.reason else ''}"
+            turn.entries.append(Noted(at=event.ts, what="resolved", text=text))
 
     def model_failed(self, event: Event, fact: facts.ReasonFailed) -> None:
         again = "; it was to be tried again" if fact.retry_at else ""
@@ -233,6 +288,8 @@ class _Teller:
     def cancelled(self, event: Event, fact: facts.TurnCancelled) -> None:
         turn = self._turn(event)
         turn.status, turn.stop, turn.ended_at = "cancelled", fact.reason or "cancelled", event.ts
+        if call := self._reruns.pop(turn.id, None):
+            call.resolved = ""
 
 
 _RULES: dict[type[facts.Fact], Callable[[_Teller, Event, Any], None]] = {
@@ -241,7 +298,10 @@ _RULES: dict[type[facts.Fact], Callable[[_Teller, Event, Any], None]] = {
     facts.InputMessage: _Teller.accepted,
     facts.TurnStarted: _Teller.began,
     facts.OutputMessageCompleted: _Teller.replied,
+    facts.TurnRecovered: _Teller.recovered,
+    facts.OutputMessageShown: _Teller.shown,
     facts.OutputMessageReplaced: _Teller.replaced,
+    facts.CallResolved: _Teller.resolved,
     facts.ReasonFailed: _Teller.model_failed,
     facts.ToolStarted: _Teller.started,
     facts.ToolCompleted: _Teller.settled,

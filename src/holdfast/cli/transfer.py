@@ -14,7 +14,7 @@ import click
 
 from holdfast import SQLiteStore, UsageError
 from holdfast.archive import export_session, import_session
-from holdfast.cli.place import db_option, find, reading, writing
+from holdfast.cli.place import Place, PlaceType, db_option, find, reading, shown, store_of, writing
 
 
 @click.command("export")
@@ -27,7 +27,7 @@ from holdfast.cli.place import db_option, find, reading, writing
     help="The file to make. Default: standard output.",
 )
 @db_option
-def export_command(session: str, output: Path | None, db: Path) -> None:
+def export_command(session: str, output: Path | None, db: Place) -> None:
     """Write a session to one file of JSON lines.
 
     It has the events, and the large values that they refer to. That is everything that was said: the file is made
@@ -41,7 +41,7 @@ def export_command(session: str, output: Path | None, db: Path) -> None:
     click.echo(f"{session_id} is in {output}", err=True)
 
 
-async def _export(name: str, file: BinaryIO, db: Path) -> str:
+async def _export(name: str, file: BinaryIO, db: Place) -> str:
     async with reading(db) as runtime:
         session_id = await find(runtime, name)
         async for line in export_session(runtime.store, session_id):
@@ -75,7 +75,7 @@ def _private(path: str, flags: int) -> int:
 @click.command("import")
 @click.argument("file", type=click.File("rb"))
 @db_option
-def import_command(file: BinaryIO, db: Path) -> None:
+def import_command(file: BinaryIO, db: Place) -> None:
     """Bring an exported session into the database, as it was.
 
     FILE may be - for standard input. Refused, and nothing is written, when the file is not whole or the session is
@@ -84,25 +84,32 @@ def import_command(file: BinaryIO, db: Path) -> None:
     click.echo(asyncio.run(_import(file, db)))
 
 
-async def _import(file: BinaryIO, db: Path) -> str:
+async def _import(file: BinaryIO, db: Place) -> str:
     async with writing(db, make=True) as runtime:
         return await import_session(runtime.store, file)
 
 
 @click.command()
-@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("file", type=PlaceType())
 @click.argument("target", type=click.Path(path_type=Path))
-def backup(file: Path, target: Path) -> None:
+def backup(file: Place, target: Path) -> None:
     """Copy the database FILE to TARGET, while others go on writing.
 
-    The copy is FILE as it was at one moment, and appears under its name when it is whole.
+    The copy is FILE as it was at one moment, and appears under its name when it is whole. A Postgres database is copied
+    with its own tools, such as pg_dump.
     """
+    if not isinstance(file, Path):
+        raise UsageError(
+            f"backup copies a SQLite file; {shown(file)} is copied with pg_dump, which takes one moment of it as well "
+            "(--schema=holdfast), and one session of it with `holdfast export`"
+        )
     asyncio.run(_backup(file, target))
     click.echo(f"{target}: {target.stat().st_size:,} bytes", err=True)
 
 
 async def _backup(file: Path, target: Path) -> None:
-    store = SQLiteStore(file, read_only=True)
+    store = store_of(file)
+    assert isinstance(store, SQLiteStore)
     await store.open()
     try:
         await store.backup(target)

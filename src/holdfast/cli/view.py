@@ -11,7 +11,18 @@ import msgspec
 
 from holdfast import Event, Lagged, TextDelta, ToolOutput, ToolProgress, TurnResult
 from holdfast import events as facts
-from holdfast.cli.text import clean, clock, count, duration, joined, one_line, size_of, tokens
+from holdfast.cli.text import (
+    clean,
+    clock,
+    count,
+    dollars,
+    duration,
+    joined,
+    one_line,
+    size_of,
+    to_resolve,
+    tokens,
+)
 from holdfast.follow import Signal
 
 MARKS = {"ok": ("ok", "green"), "error": ("failed", "red"), "denied": ("denied", "yellow")}
@@ -70,6 +81,8 @@ class TextView:
         """Elsewhere a message is written once, whole: whoever reads gets exactly what was said."""
         self._streamed: dict[str, str] = {}
         """What was shown of messages under way."""
+        self._kept: dict[str, str] = {}
+        """What the log has of messages under way."""
         self._open = ""
         """What the last line is waiting for: `text`, a call's id, or nothing."""
 
@@ -100,8 +113,11 @@ class TextView:
             self.note(f"{clean(ask.tool)} waits for: holdfast approve {session_id} {ask.ask_id}   (or deny)")
         for call in result.in_doubt:
             self.note(f"in doubt: {clean(call.name)} was cut off and may have had its effect", fg="magenta")
+            self.note(f"  once you know: {to_resolve(session_id, call.call_id)}", fg="magenta")
         replies = count(result.iterations, "model reply", "model replies")
-        self.note(f"[{joined(result.status, replies, tokens(result.usage), session_id)}]")
+        self.note(
+            f"[{joined(result.status, replies, tokens(result.usage), dollars(result.cost), session_id)}]"
+        )
 
     def note(self, text: str, **style: Any) -> None:
         """A line of activity."""
@@ -130,6 +146,22 @@ class TextView:
         if text != shown:
             self._say(text[len(shown) :])
         self._finish_line()
+        if fact.stop == "cut_off":
+            self.note("! cut off here", fg="yellow")
+
+    def _kept_so_far(self, fact: facts.OutputMessageShown) -> None:
+        """Words that were not seen live: another process is at work, or they came before anybody looked."""
+        kept = self._kept[fact.message_id] = self._kept.get(fact.message_id, "") + fact.text
+        shown = self._streamed.get(fact.message_id, "")
+        if self._streams and len(kept) > len(shown) and kept.startswith(shown):
+            self._streamed[fact.message_id] = kept
+            self._say(kept[len(shown) :])
+
+    def _resolved(self, fact: facts.CallResolved) -> None:
+        what = "is run again" if fact.result is None else f"came to: {one_line(fact.result.text, 160)}"
+        self.note(
+            joined(f"! a call in doubt {what}", f"says {clean(fact.by)}", one_line(fact.reason)), fg="magenta"
+        )
 
     def _replaced(self, fact: facts.OutputMessageReplaced) -> None:
         if self._streamed.pop(fact.message_id, ""):
@@ -178,7 +210,9 @@ class TextView:
 
 _SHOWN: dict[type[facts.Fact], Callable[[TextView, Any], None]] = {
     facts.OutputMessageCompleted: TextView._replied,
+    facts.OutputMessageShown: TextView._kept_so_far,
     facts.OutputMessageReplaced: TextView._replaced,
+    facts.CallResolved: TextView._resolved,
     facts.ReasonFailed: TextView._model_failed,
     facts.ToolStarted: TextView._started,
     facts.ToolCompleted: TextView._completed,

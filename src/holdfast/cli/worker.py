@@ -6,44 +6,25 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import click
 
-from holdfast import Agent, ConfigError, HoldfastError, Runtime
-from holdfast.cli.agentfile import read_agent
+from holdfast import Agent, HoldfastError, Runtime
 from holdfast.cli.compose import reopen
-from holdfast.cli.place import db_option, writing
+from holdfast.cli.given import agents_options
+from holdfast.cli.place import Place, db_option, shown, writing
 from holdfast.cli.text import clean, count
 from holdfast.cli.watch import KILLED
-from holdfast.registry import load
 
 RECENT = 100
 """Sessions, the most recent first, that `recover` looks into although somebody holds them: he may be dead."""
 
-_AGENTS = click.option(
-    "--agents",
-    "modules",
-    multiple=True,
-    metavar="MODULE:NAME",
-    help="An Agent, or a list of them, in a module that can be imported from here; may be repeated.",
-)
-_FILES = click.option(
-    "--agent",
-    "files",
-    multiple=True,
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    metavar="FILE.md",
-    help="An agent file; may be repeated.",
-)
-
 
 @click.command()
-@_AGENTS
-@_FILES
+@agents_options
 @click.option(
     "--sessions",
     type=click.IntRange(min=1),
@@ -69,19 +50,17 @@ _FILES = click.option(
     help="How long a session stays held when this worker dies.",
 )
 @db_option
-def worker(
-    modules: tuple[str, ...], files: tuple[Path, ...], sessions: int, drain: float, lease: float, db: Path
-) -> None:
+def worker(agents: list[Agent], sessions: int, drain: float, lease: float, db: Place) -> None:
     """Run whatever is due in the database, until told to stop.
 
     Any number of workers may share a database. Agents with tools of their own must be given, since only their program
     has them; sessions of others are left, and said so once. SIGTERM or Ctrl-C: takes up nothing more and lets running
     turns rest; once more: leaves at once, and others go on.
     """
-    asyncio.run(_work(db, _given(modules, files), sessions, drain=drain, lease=lease))
+    asyncio.run(_work(db, agents, sessions, drain=drain, lease=lease))
 
 
-async def _work(db: Path, agents: list[Agent], sessions: int, *, drain: float, lease: float) -> None:
+async def _work(db: Place, agents: list[Agent], sessions: int, *, drain: float, lease: float) -> None:
     stop = asyncio.Event()
 
     def stopping() -> None:
@@ -97,7 +76,7 @@ async def _work(db: Path, agents: list[Agent], sessions: int, *, drain: float, l
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopping)
     async with writing(db, agents=agents, drain=drain, lease=lease) as runtime:
-        _say(f"at work on {db}, {count(sessions, 'session')} at a time")
+        _say(f"at work on {shown(db)}, {count(sessions, 'session')} at a time")
         await runtime.work(sessions=sessions, stop=stop, take=_take(runtime), report=report)
         await runtime.close()
     _say("stopped")
@@ -115,23 +94,29 @@ def _take(runtime: Runtime) -> Callable[[str], Any]:
 
 async def _drive(runtime: Runtime, session_id: str) -> str | None:
     """Go on with a session in the directory it was made for."""
+    head = await runtime.store.head(session_id)
     session = await reopen(runtime, session_id)
-    return await runtime.drive(session.id)
+    status = await runtime.drive(session.id)
+    state = session.state
+    if status is None and state.outcome is not None and head is not None and state.sequence > head.sequence:
+        return (
+            state.outcome.status
+        )  # it was over as soon as the session was opened: somebody had cancelled it
+    return status
 
 
 @click.command()
-@_AGENTS
-@_FILES
+@agents_options
 @db_option
-def recover(modules: tuple[str, ...], files: tuple[Path, ...], db: Path) -> None:
+def recover(agents: list[Agent], db: Place) -> None:
     """Go on once with all that is owed, and say what became of it.
 
     Exit code 1 when something had to be left: it is held by a living process, or needs an agent that was not given.
     """
-    sys.exit(asyncio.run(_recover(db, _given(modules, files))))
+    sys.exit(asyncio.run(_recover(db, agents)))
 
 
-async def _recover(db: Path, agents: list[Agent]) -> int:
+async def _recover(db: Place, agents: list[Agent]) -> int:
     resumed = left = 0
     async with writing(db, agents=agents) as runtime:
         async for session_id in _owing(runtime):
@@ -158,20 +143,6 @@ async def _owing(runtime: Runtime) -> AsyncIterator[str]:
         owed = (await runtime.open(session_id, read_only=True)).state.due()
         if owed is not None and owed <= now:
             yield session_id
-
-
-def _given(modules: Iterable[str], files: Iterable[Path]) -> list[Agent]:
-    """The agents that the flags name."""
-    if (here := str(Path.cwd())) not in sys.path:
-        sys.path.insert(0, here)
-    agents = [read_agent(file) for file in files]
-    for name in modules:
-        found = load(name)
-        several = [found] if isinstance(found, Agent) else found
-        if not isinstance(several, list | tuple) or not all(isinstance(it, Agent) for it in several):
-            raise ConfigError(f"{name} is no Agent, and no list of agents")
-        agents += several
-    return agents
 
 
 def _say(text: str) -> None:

@@ -7,7 +7,7 @@ READY := $(VENV)/ready
 CODE := $(wildcard src tests examples benchmarks scripts)
 TYPED := $(wildcard src examples scripts)
 
-.PHONY: help setup demo test check format bench torture clean
+.PHONY: help setup demo test check format bench torture mutants clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -36,6 +36,9 @@ bench: $(READY) ## measure speed and memory; prints a table and JSON
 
 torture: $(READY) ## 20,000 SIGKILLs, power cuts, races: an hour or so; TORTURE_ARGS='--minutes 5'
 	$(BIN)/python -m scripts.torture $(TORTURE_ARGS)
+
+mutants: $(READY) ## plant 50 bugs, one at a time: which test notices; MUTANTS_ARGS='--only NAME'
+	$(BIN)/python -m scripts.mutants $(MUTANTS_ARGS)
 
 clean: ## remove .venv and every cache
 	rm -rf $(VENV) build dist .coverage .mypy_cache .pytest_cache .ruff_cache .hypothesis

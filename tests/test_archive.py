@@ -102,6 +102,10 @@ async def test_an_archive_with_a_line_missing_doubled_moved_or_changed_is_refuse
         ):
             with pytest.raises(UsageError):
                 await import_session(empty, wrong)
+    reworded = [line.replace(b'"title":"Kept"', b'"title":"Gone"') for line in lines]
+    assert reworded != lines
+    with pytest.raises(UsageError, match="their digest differs"):
+        await import_session(empty, reworded)
     assert await empty.sessions() == []
 
 
@@ -121,10 +125,12 @@ async def test_an_edited_archive_is_held_against_itself(lines: list[bytes]) -> N
     header = json.loads(lines[0])
     fewer = json.dumps({**header, "blobs": header["blobs"][1:]}).encode() + b"\n"
     layers = len(lines) - 1 - len(header["blobs"])
+    other_bytes = json.dumps({**json.loads(lines[-2]), "data": "AAAA"}).encode() + b"\n"
     cases = {
         "where event 3 belongs": [*lines[:3], *lines[4:]],
         "cannot be read": [*lines[:3], b"{}\n", *lines[4:]],
         "not those it is named after": [*lines[:-2], lines[-3], lines[-1]],
+        "the bytes of blob": [*lines[:-2], other_bytes, lines[-1]],
         "is missing": [fewer, *lines[1:layers], *lines[layers + 1 :]],
         "not the header": [lines[0].replace(b"holdfast.session", b"something.else"), *lines[1:]],
         "is no session's id": [lines[0].replace(header["session_id"].encode(), b"x"), *lines[1:]],

@@ -180,6 +180,25 @@ async def test_an_append_whose_caller_was_cancelled_and_that_was_refused_is_know
     assert await titles(file) == ["first"]
 
 
+async def test_a_letter_whose_answer_was_refused_stays_until_it_is_answered(file: SQLiteStore) -> None:
+    journal = await open_journal(file, 1)
+    await journal.post(titled("left"))
+    busy = Busy(file)
+    recording = asyncio.create_task(journal.record(titled("second")))
+    await soon()
+    journal.stage(titled("answer"))
+    journal.take((await file.letters(SESSION))[0].number)
+    busy.take_over()
+    busy.end()
+    with pytest.raises(StaleEpoch):
+        await recording
+    await journal.own()
+    await journal.record(titled("third"))
+    assert await titles(file) == ["first", "third"]
+    assert [shown(letter.event) for letter in await file.letters(SESSION)] == ["left"]
+    assert journal.answered == set()
+
+
 async def test_records_of_several_tasks_keep_the_order_in_which_they_were_made(store: Store) -> None:
     journal = new_journal(store)
     with journal.follow() as follower:

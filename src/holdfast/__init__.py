@@ -1,10 +1,10 @@
 """Holdfast: an embeddable, durable agent runtime.
 
     errors ids clock messages events                        0  data
-    services network driver store schema tool hook          1  contracts
-    policy capability config
-    state fold manifest resolve follow writer journal archive    2  the turn's terms
-    registry
+    services network driver catalogue store schema tool     1  contracts
+    hook policy capability config
+    state fold history manifest resolve follow writer journal    2  the turn's terms
+    archive registry
     turn/ stores/ drivers/ capabilities/ workspace/         3  rooms
     engines/
     agent manifests handle mail runner session runtime      4  wiring

@@ -6,7 +6,9 @@ arrives, and returns the whole as a `Reply`, or raises `DriverError`. It keeps n
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import date, datetime
+from decimal import Decimal
 from typing import Any, Literal, Protocol, overload
 
 from msgspec import Struct, field
@@ -39,6 +41,25 @@ class Settings(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """`auto`, `none`, `required`, or a tool's name."""
     parallel_calls: bool | None = None
     stop: tuple[str, ...] = ()
+    cache: bool | None = None
+    """Whether the provider is asked to keep the unchanging beginning of requests; None leaves it to its default."""
+
+
+class OutputSpec(Struct, frozen=True, kw_only=True):
+    """The shape that the model's answer must have, for providers that can be held to one."""
+
+    name: str
+    schema: dict[str, Any]
+    """A JSON Schema of type object."""
+    strict: bool = True
+
+
+class Previous(Struct, frozen=True, kw_only=True):
+    """An answer that the provider still knows, so that a request need not repeat what led to it."""
+
+    response_id: str
+    covers: int
+    """How many messages of the transcript it stands for, the answer itself included."""
 
 
 class Transcript(Sequence[Message]):
@@ -86,6 +107,11 @@ class Request(Struct, frozen=True, kw_only=True):
     settings: Settings = Settings()
     stream: bool = True
     metadata: dict[str, str] = field(default_factory=dict)
+    output: OutputSpec | None = None
+    previous: Previous | None = None
+    blobs: Mapping[str, bytes] = field(default_factory=dict)
+    """The bytes of images and documents by digest, as far as they could be had; a driver tells the model of others in
+    words."""
 
 
 class Reply(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -99,8 +125,25 @@ class Reply(Struct, frozen=True, kw_only=True, omit_defaults=True):
     response_id: str = ""
 
 
+class Cost(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+    """What a reply costs."""
+
+    amount: Decimal
+    """US dollars, exact."""
+    price_date: date | None = None
+    """Of which day the prices are, where that is known."""
+
+
+Price = Callable[[Reply, datetime], Cost | None]
+"""What a reply at this instant costs; None when that is not known."""
+
+
 class Driver(Protocol):
-    """Speaks one model protocol. `wire` names the protocol; one driver serves any number of turns at once."""
+    """Speaks one model protocol. `wire` names the protocol; one driver serves any number of turns at once.
+
+    A driver may say where its requests go, as `host`: then a reply is charged at the prices of who answers there, and
+    has no known cost when nobody is known to. Without it, the vendor in the model's name tells.
+    """
 
     wire: str
 

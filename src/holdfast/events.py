@@ -7,7 +7,8 @@ meaning is a new kind. Unknown fields are ignored on read, unknown kinds are kep
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import date, datetime
+from decimal import Decimal
 from typing import Any, ClassVar, Literal
 
 import msgspec
@@ -138,6 +139,10 @@ class OutputMessageCompleted(Fact, frozen=True, kw_only=True, omit_defaults=True
     usage: Usage = Usage()
     duration_ms: int = 0
     first_token_ms: int | None = None
+    cost: Decimal | None = None
+    """In US dollars; None where it is not known."""
+    price_date: date | None = None
+    """Of which day the prices are that it was computed from."""
 
 
 class OutputMessageShown(Fact, frozen=True, kw_only=True, omit_defaults=True, gc=False):

@@ -9,12 +9,17 @@ from collections.abc import Callable, Iterable
 from datetime import datetime
 from typing import Any, Literal
 
+from msgspec import structs
+
 from holdfast import events as facts
+from holdfast.catalogue import ZERO, total
 from holdfast.events import Event, EventContext, Fact, Failure, TurnStop
 from holdfast.ids import new_id
 from holdfast.messages import Message, ToolResult, Usage, tool_message
 from holdfast.state import CallState, Outcome, Queued, Rerun, State, TurnState, TurnStatus
-from holdfast.store import Store
+
+OPENING = 200
+"""Characters of the first input that a state remembers apart."""
 
 
 def apply(state: State, event: Event) -> None:
@@ -54,24 +59,6 @@ def enveloped(
     )
 
 
-async def catch_up(state: State, store: Store) -> None:
-    """Take in what the log has beyond this state."""
-    while page := await store.read(state.session_id, after=state.sequence, limit=10_000):
-        for event in page:
-            apply(state, event)
-
-
-async def outcome_of(turn_id: str, session_id: str, store: Store) -> Outcome | None:
-    """How a turn ended some time ago, by its log; None when no such turn did."""
-    state = State(session_id=session_id)
-    while page := await store.read(session_id, after=state.sequence):
-        for event in page:
-            apply(state, event)
-            if state.outcome is not None and state.outcome.turn_id == turn_id:
-                return state.outcome
-    return None
-
-
 def _created(state: State, event: Event, fact: facts.SessionCreated) -> None:
     state.created_at = event.ts
     state.agent, state.harness, state.layers = fact.agent, fact.harness, fact.layers
@@ -88,18 +75,21 @@ def _updated(state: State, event: Event, fact: facts.SessionUpdated) -> None:
 
 def _accepted(state: State, event: Event, fact: facts.InputMessage) -> None:
     state.accepted_at = event.ts
+    state.opening = state.opening or fact.message.text[:OPENING]
     if fact.steer and state.turn is not None and state.turn.id == fact.turn_id:
-        state.turn.steering.append(fact.message)
+        state.turn.steering.append(Queued(turn_id=fact.turn_id, message=fact.message, place=event.sequence))
     else:  # words that came too late for their turn have one of their own
         turn_id = own_turn(fact.message) if fact.steer else fact.turn_id
-        state.queue.append(Queued(turn_id=turn_id, message=fact.message))
+        state.queue.append(Queued(turn_id=turn_id, message=fact.message, place=event.sequence))
     if fact.key:
         state.keys[fact.key] = fact.turn_id
 
 
 def _began(state: State, event: Event, fact: facts.TurnStarted) -> None:
     begun = set(fact.inputs)
-    state.messages.extend([entry.message for entry in state.queue if entry.message.id in begun])
+    for entry in state.queue:
+        if entry.message.id in begun:
+            _say(state, entry.message, entry.place)
     state.queue = [entry for entry in state.queue if entry.message.id not in begun]
     state.turn = TurnState(
         id=event.context.turn_id,
@@ -131,11 +121,12 @@ def _run_again(state: State, turn: TurnState, call_id: str) -> None:
 
 def _steered(state: State, event: Event, fact: facts.TurnSteered) -> None:
     if (turn := state.turn) is not None:
-        entered = [message for message in turn.steering if message.id in fact.inputs]
-        turn.steering = [message for message in turn.steering if message.id not in fact.inputs]
-        turn.inputs += tuple(message.id for message in entered)
+        entered = [entry for entry in turn.steering if entry.message.id in fact.inputs]
+        turn.steering = [entry for entry in turn.steering if entry.message.id not in fact.inputs]
+        turn.inputs += tuple(entry.message.id for entry in entered)
         turn.stop = None
-        state.messages.extend(entered)
+        for entry in entered:
+            _say(state, entry.message, entry.place)
 
 
 def _recovered(state: State, event: Event, fact: facts.TurnRecovered) -> None:
@@ -144,8 +135,9 @@ def _recovered(state: State, event: Event, fact: facts.TurnRecovered) -> None:
 
 
 def _replied(state: State, event: Event, fact: facts.OutputMessageCompleted) -> None:
-    state.messages.append(fact.message)
+    _say(state, fact.message, event.sequence)
     state.usage += fact.usage
+    state.cost = total(state.cost, fact.cost)
     if (turn := state.turn) is not None:
         turn.iteration = fact.iteration
         turn.recoveries = 0
@@ -154,6 +146,7 @@ def _replied(state: State, event: Event, fact: facts.OutputMessageCompleted) -> 
         turn.output_id = fact.message.id
         turn.shown_id = turn.shown = ""
         turn.usage += fact.usage
+        turn.cost = total(turn.cost, fact.cost)
         turn.calls = {call.id: CallState(call=call) for call in fact.message.calls}
 
 
@@ -187,13 +180,13 @@ def _settled(state: State, event: Event, fact: facts.ToolCompleted) -> None:
     call = _call(state, fact.result.call_id)
     if call is None or call.result is not None or state.turn is None:
         return
-    call.result = fact.result
+    call.result, call.settled_at = fact.result, event.sequence
     state.turn.recoveries = 0
     if fact.result.status == "in_doubt":
         state.turn.in_doubt.append(fact.result)
         state.doubts[call.call.id] = call
     if call.doubtful:
-        _retell(state, call, fact.result)
+        _retell(state, call, fact.result, event.sequence)
     elif not state.turn.acting:
         _tell_results(state, state.turn)
 
@@ -203,16 +196,25 @@ def _tell_results(state: State, turn: TurnState) -> None:
     for call in turn.calls.values():
         if call.result is not None:
             if doubt := state.doubts.get(call.call.id):
-                doubt.place = len(state.messages)
-            state.messages.append(tool_message(call.result))
+                doubt.place = len(state.places)
+            _say(state, tool_message(call.result), call.settled_at)
     turn.stop = None
 
 
-def _retell(state: State, call: CallState, result: ToolResult) -> None:
+def _retell(state: State, call: CallState, result: ToolResult, sequence: int) -> None:
     """From here on the model reads this result where it read that the call is in doubt."""
-    if call.place is not None:
-        state.messages[call.place] = tool_message(result)
-        state.retold += 1
+    if call.place is None:
+        return
+    state.places[call.place] = sequence
+    state.retold += 1
+    if call.place >= state.unread:
+        state.messages[call.place - state.unread] = tool_message(result)
+
+
+def _say(state: State, message: Message, sequence: int) -> None:
+    """The transcript goes on with this message, which that event holds."""
+    state.messages.append(message)
+    state.places.append(sequence)
 
 
 def _resolved(state: State, event: Event, fact: facts.CallResolved) -> None:
@@ -223,9 +225,9 @@ def _resolved(state: State, event: Event, fact: facts.CallResolved) -> None:
         state.accepted_at = event.ts
         state.reruns.append(Rerun(turn_id=fact.turn_id, call=doubt))
         return
-    _retell(state, doubt, fact.result)
+    _retell(state, doubt, fact.result, event.sequence)
     if state.turn is not None and (call := state.turn.calls.get(fact.call_id)):
-        call.result = fact.result
+        call.result, call.settled_at = fact.result, event.sequence
         state.turn.in_doubt = [it for it in state.turn.in_doubt if it.call_id != fact.call_id]
 
 
@@ -273,26 +275,27 @@ def _cancelled(state: State, event: Event, fact: facts.TurnCancelled) -> None:
         state.reruns.remove(rerun)
         state.doubts[rerun.call.call.id] = rerun.call
     state.outcome = Outcome(
-        turn_id=turn_id, status="cancelled", stop="cancelled", iterations=0, usage=Usage()
+        turn_id=turn_id, status="cancelled", stop="cancelled", iterations=0, usage=Usage(), cost=ZERO
     )
 
 
 def _end(state: State, status: TurnStatus, stop: TurnStop, error: Failure | None = None) -> None:
     if (turn := state.turn) is None:
         return
-    last = state.messages[-1]
+    last = state.last_message
     state.outcome = Outcome(
         turn_id=turn.id,
         status=status,
         stop=stop,
         iterations=turn.iteration,
         usage=turn.usage,
-        text=last.text if last.id == turn.output_id else "",
+        cost=turn.cost,
+        text=last.text if last is not None and last.id == turn.output_id else "",
         error=error,
         in_doubt=tuple(turn.in_doubt),
     )
-    for message in turn.steering:  # came too late to be heard: it becomes an input of its own
-        state.queue.append(Queued(turn_id=own_turn(message), message=message))
+    for entry in turn.steering:  # came too late to be heard: it becomes an input of its own
+        state.queue.append(structs.replace(entry, turn_id=own_turn(entry.message)))
     state.asks = {ask_id: ask for ask_id, ask in state.asks.items() if ask.call_id not in turn.calls}
     state.turn = None
 

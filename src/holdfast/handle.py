@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Generator
+from decimal import Decimal
 from typing import Any, Protocol
 
 from msgspec import Struct
 
-from holdfast.errors import UnknownTurn
+from holdfast.errors import RuntimeClosed, UnknownTurn
 from holdfast.events import TURN_ENDS, AskOpened, Event, Failure, TurnStop
-from holdfast.fold import outcome_of
 from holdfast.follow import Signal
+from holdfast.history import outcome_of
 from holdfast.journal import Journal
 from holdfast.messages import ToolResult, Usage
 from holdfast.state import Outcome, State, TurnStatus
@@ -34,8 +36,8 @@ class TurnResult(Struct, frozen=True, kw_only=True):
     asks: tuple[AskOpened, ...] = ()
     in_doubt: tuple[ToolResult, ...] = ()
     """Calls that were cut off and of which nobody knows whether they had their effect."""
-    cost: float | None = None
-    """In US dollars; None where the model's price is not known."""
+    cost: Decimal | None = None
+    """Of its replies, in US dollars, exact; None where that of any is not known."""
 
     @property
     def output(self) -> str:
@@ -51,6 +53,7 @@ def ended(outcome: Outcome) -> TurnResult:
         stop=outcome.stop,
         text=outcome.text,
         usage=outcome.usage,
+        cost=outcome.cost,
         iterations=outcome.iterations,
         error=outcome.error,
         in_doubt=outcome.in_doubt,
@@ -88,6 +91,7 @@ def resting(state: State, turn_id: str) -> TurnResult:
         stop=None,
         text="",
         usage=turn.usage,
+        cost=turn.cost,
         iterations=turn.iteration,
         asks=asks,
         in_doubt=tuple(turn.in_doubt),
@@ -98,10 +102,16 @@ Item = Event | Signal
 """What iterating a turn gives."""
 
 
+LOOK = 0.1
+"""Seconds between looks at the log of a turn that another process drives."""
+
+
 class Driving(Protocol):
     """What a handle needs of the one who drives the turn."""
 
     journal: Journal
+    drives: bool
+    """Whether turns are driven here, and not by whoever else has the session open."""
 
     async def result(self, turn_id: str) -> TurnResult: ...
 
@@ -148,6 +158,10 @@ class Turn:
         return self._driving.result(self.id).__await__()
 
     async def __aiter__(self) -> AsyncIterator[Item]:
+        if not (self._driving.journal.ours and self._driving.drives):
+            async for event in self._from_elsewhere():
+                yield event
+            return
         with self._driving.journal.follow(self.id) as follower:
             after = self._since
             while after < follower.after:
@@ -162,6 +176,30 @@ class Turn:
                 after = page[-1].sequence if page else follower.after
             async for item in follower:
                 yield item
+
+    async def _from_elsewhere(self) -> AsyncIterator[Event]:
+        """The events of a turn that another process drives, as they come onto the log. Taken over when it is gone."""
+        journal, after = self._driving.journal, 0
+        resting = asyncio.ensure_future(self._driving.result(self.id))
+        try:
+            while True:
+                if isinstance(journal.broken, RuntimeClosed):
+                    raise journal.broken
+                page = await journal.store.read(journal.state.session_id, after=after)
+                for event in page:
+                    if event.context.turn_id == self.id:
+                        yield event
+                    if event.context.turn_id == self.id and event.type in TURN_ENDS:
+                        return
+                if page:
+                    after = page[-1].sequence
+                elif resting.done() and resting.exception():
+                    await resting
+                else:
+                    await asyncio.sleep(LOOK)
+        finally:
+            resting.cancel()
+            await asyncio.wait([resting])
 
     async def cancel(self, reason: str = "") -> TurnResult:
         """Stop the turn: it ends in one `turn.cancelled`, and every call it started has an outcome.

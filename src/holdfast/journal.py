@@ -20,11 +20,13 @@ from msgspec import structs
 
 from holdfast.errors import SessionHeld, StoreCorrupt, Superseded, UsageError
 from holdfast.events import Event, EventContext, Fact, TurnRecovered
-from holdfast.fold import catch_up, enveloped, extend
+from holdfast.fold import enveloped, extend
 from holdfast.follow import Follower, Signal
+from holdfast.history import History, catch_up
 from holdfast.services import Scope
 from holdfast.state import State, TurnState
 from holdfast.store import FREE, Store, Terms, Transaction
+from holdfast.stragglers import Stragglers
 from holdfast.writer import READER, Writer, claim
 
 T = TypeVar("T")
@@ -45,15 +47,25 @@ class Journal:
     """
 
     def __init__(
-        self, store: Store, now: Callable[[], datetime], state: State, *, epoch: int, writer: Writer
+        self,
+        store: Store,
+        now: Callable[[], datetime],
+        state: State,
+        *,
+        epoch: int,
+        writer: Writer,
+        history: History | None = None,
     ) -> None:
         self.store = store
         self.writer = writer
         self.state = state
+        self.history = history or History(store)
         self.epoch = epoch
         self._context = _NO_TURN
         self.scope = Scope()
         """What the session lends to its tools."""
+        self.stragglers = Stragglers()
+        """Runs tools, drivers and hooks, and knows which of them did not stop when they were told to."""
         self.broken: BaseException | None = None
         """Why nothing more can be recorded, once that is so."""
         self.now = now
@@ -62,6 +74,8 @@ class Journal:
         """An instant that was waited out: it has come, whatever the wall clock says since."""
         self._held = FREE
         self._taken: list[int] = []
+        self._holding = False
+        """Whether others are kept away."""
         self._left = False
         """Whether this writer let go of the session by itself."""
         self.answered: set[int] = set()
@@ -126,7 +140,7 @@ class Journal:
         if self.ours:
             return
         if isinstance(self.broken, Superseded):
-            self._forget()
+            await self._forget()
         elif self.broken is not None:
             raise self.broken
         self.epoch = await self._become_writer()
@@ -151,6 +165,7 @@ class Journal:
             epoch = await claim(self.store, self.state.session_id, writer)
             await catch_up(self.state, self.store)
             if hold or not self._hold_until(self.state.due()):
+                self._holding = hold > 0
                 return epoch
 
     def _hold_until(self, due: datetime | None) -> float:
@@ -181,16 +196,16 @@ class Journal:
         """Whether this journal is the session's writer, as far as it knows."""
         return self.epoch != UNCLAIMED and not isinstance(self.broken, Superseded)
 
-    def _forget(self) -> None:
+    async def _forget(self) -> None:
         """What was folded here and refused there never happened."""
-        self.state = State(session_id=self.state.session_id)
+        self.state = await self.history.load(self.state.session_id)
         self.epoch, self.broken, self._write = UNCLAIMED, None, None
         for kept in (self._derived, self._staged, self._taken, self.answered):
             kept.clear()
 
     def leave(self) -> bool:
         """Let go for as long as nothing is due, if that is longer than a lease; whether it is. `own` comes back."""
-        if self.epoch == UNCLAIMED or self._staged or self._held.hold or self._held.due is None:
+        if self.epoch == UNCLAIMED or self._staged or self._holding:
             return False
         self.epoch, self._left = UNCLAIMED, True
         return True
@@ -203,10 +218,19 @@ class Journal:
         elif self._held.due != due or not self._held.hold:
             hold = self._hold_until(due)
             self._held = Terms(owner=self.writer.name if hold else "", hold=hold, due=due)
+        self._holding = self._held.hold > 0
         if not self._taken:
             return self._held
         taken, self._taken = tuple(self._taken), []
         return structs.replace(self._held, taken=taken)
+
+    async def keep_state(self) -> None:
+        """Keep a snapshot of the state, if the session rests and it is worth the commit. Raises `StoreError`."""
+        if self.broken is not None or not self.history.is_worth_keeping(self.state):
+            return
+        await self.flush()
+        if not self._staged:
+            await self.history.keep(self.state)
 
     def take(self, number: int) -> None:
         """What is recorded next answers this letter."""

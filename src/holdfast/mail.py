@@ -16,15 +16,17 @@ End = Callable[[str, str, int], Awaitable[bool]]
 
 
 class Mail:
-    """The letters of one session. `end` is told of turns that somebody wants cancelled."""
+    """The letters of one session."""
 
-    def __init__(self, journal: Journal, manifest: Callable[[], Awaitable[Manifest]], end: End) -> None:
+    def __init__(self, journal: Journal, manifest: Callable[[], Awaitable[Manifest]]) -> None:
         self._journal = journal
         self._manifest = manifest
-        self._end = end
 
-    async def collect(self) -> bool:
-        """Take in the letters that were left, unless another process is at work on the session; whether any were."""
+    async def collect(self, end: End) -> bool:
+        """Take in the letters that were left, unless another process is at work on the session; whether any were.
+
+        `end` is told of turns that somebody wants cancelled. It is not kept: a circle would outlive its session.
+        """
         journal = self._journal
         try:
             await journal.own()
@@ -33,7 +35,7 @@ class Mail:
             if not letters:
                 return False
             manifest = await self._manifest()
-            late = [letter.number for letter in letters if not await self._take(letter, manifest)]
+            late = [letter.number for letter in letters if not await self._take(letter, manifest, end)]
             if late:
                 await journal.store.discard(journal.state.session_id, late, epoch=journal.epoch)
             await journal.flush()
@@ -41,13 +43,13 @@ class Mail:
             return False  # then they are taken in there
         return True
 
-    async def _take(self, letter: Letter, manifest: Manifest) -> bool:
+    async def _take(self, letter: Letter, manifest: Manifest, end: End) -> bool:
         """Record what the letter says; False when that makes no sense any more."""
         said, journal = letter.event.data, self._journal
         if letter.number in journal.answered:
             return True
         if isinstance(said, TurnCancelled):
-            return await self._end(letter.event.context.turn_id, said.reason, letter.number)
+            return await end(letter.event.context.turn_id, said.reason, letter.number)
         try:
             if not admit(said, journal, manifest):
                 return False

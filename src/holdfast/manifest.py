@@ -8,7 +8,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -17,7 +17,7 @@ from msgspec import Struct
 
 from holdfast.capability import CapabilityRef, SeedFile
 from holdfast.config import McpServer
-from holdfast.driver import Driver, Settings, ToolSpec
+from holdfast.driver import Driver, Price, Settings, ToolSpec
 from holdfast.hook import Hook
 from holdfast.network import NetworkAccess
 from holdfast.policy import Policy
@@ -63,6 +63,8 @@ class Manifest:
     locale: str
     origins: tuple[Origin, ...]
     """Not part of the digest: the same behaviour may be layered differently."""
+    price: Price = field(compare=False)
+    """What a reply costs. Not part of the digest: a price changes no behaviour."""
 
     @cached_property
     def specs(self) -> tuple[ToolSpec, ...]:

@@ -68,6 +68,20 @@ class Document(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="docum
     name: str = ""
 
 
+class Native(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="native", gc=False):
+    """Something that only its provider understands: a tool that ran there, and what it found. Passed through untouched.
+
+    It goes back to the provider it came from, at its place among the parts; others are told `text`, if anything.
+    """
+
+    provider: str
+    """The wire protocol that produced it."""
+    data: str
+    """The JSON value as it came."""
+    text: str = ""
+    """What people and other models may read of it."""
+
+
 class ToolCall(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="tool_call", gc=False):
     """A model's request to run a tool."""
 
@@ -95,14 +109,14 @@ class ToolResult(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="too
         return "".join([part.text for part in self.content if isinstance(part, Text)])
 
 
-Part = Text | Thinking | Image | Document | ToolCall | ToolResult
+Part = Text | Thinking | Image | Document | Native | ToolCall | ToolResult
 
 
 class Message(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """One entry of a transcript.
 
-    A `user` message holds text, images and documents; an `assistant` message text, thinking and calls; a
-    `tool` message exactly one result.
+    A `user` message holds text, images and documents; an `assistant` message text, thinking, calls, what ran at its
+    provider, and images it made; a `tool` message exactly one result.
     """
 
     id: str

@@ -30,7 +30,7 @@ from holdfast.config import (
     merge,
     topmost_fields,
 )
-from holdfast.driver import Driver, Settings
+from holdfast.driver import Driver, Price, Settings
 from holdfast.errors import CapabilityCycle, ConfigError, MissingService, UnknownCapability, UnknownModel
 from holdfast.manifest import Manifest, Origin
 from holdfast.network import NetworkAccess, check_rule
@@ -48,6 +48,10 @@ class Names(Protocol):
 
     def driver(self, model: str) -> tuple[Driver, str]:
         """The driver for `vendor/name` and the provider's own name. Raises `UnknownModel`."""
+        ...
+
+    def pricing(self, model: str, driver: Driver) -> Price:
+        """How replies of this driver to a request for this model are priced."""
         ...
 
     def capability(self, ref: CapabilityRef) -> Capability:
@@ -93,6 +97,7 @@ def resolve(layers: Sequence[Layer], *, names: Names, lent: Lent = frozenset()) 
         parallel_calls=config.parallel_calls is not False,
         locale=config.locale or "",
         origins=tuple(_origins(layers, capabilities)),
+        price=names.pricing(model, driver),
     )
     _check_document(manifest)
     return manifest

@@ -36,8 +36,8 @@ class Runner:
         self._spawn = spawn
         self._listen = listen
         """See to it that letters for this session are noticed soon."""
-        self._mail = Mail(journal, manifest, self._end)
-        self._drives = drives
+        self._mail = Mail(journal, manifest)
+        self.drives = drives
         self.manifest = manifest
         """What the next turn would run under."""
         self._task: asyncio.Task[None] | None = None
@@ -57,6 +57,10 @@ class Runner:
         self.patient = True
         """Whether to stay while a model call is due again only after some time. A worker does not."""
 
+    async def begins_with(self) -> Manifest | None:
+        """What a turn that begins here runs under; None where others drive, and begin it."""
+        return await self.manifest() if self.drives else None
+
     def check_open(self) -> None:
         """Raise `RuntimeClosed` when the runtime has begun to close."""
         if self._retiring:
@@ -66,7 +70,7 @@ class Runner:
 
     def start(self) -> None:
         """See to it that whatever is owed gets done, unless the runtime is closing: then it stays owed in the log."""
-        if self._retiring or not self._drives:
+        if self._retiring or not self.drives:
             return
         self._starts += 1
         self._resting = False
@@ -100,7 +104,7 @@ class Runner:
         """The turn at rest. Raises what broke it when the log or configuration did, `UnknownTurn` for a stranger."""
         if self._last is not None and self._last.turn_id == turn_id:
             return self._last
-        if self._drives and not self.busy and not self.journal.ours and not self._retiring:
+        if self.drives and not self.busy and not self.journal.ours and not self._retiring:
             await self._until_ours(turn_id)
         status = self.journal.state.status_of(turn_id)
         if status in ("running", "queued"):
@@ -119,11 +123,12 @@ class Runner:
 
     async def _until_ours(self, turn_id: str) -> None:
         """While another process works on this turn, follow its log; take over when that process is gone."""
+        seen = await self.journal.store.woken(0)
         while await self._mail.pending(turn_id) or self._underway(turn_id):
             if await self.journal.look():
                 await self.collect()
                 break
-            await self.journal.store.woken(1.0)
+            seen = await self.journal.store.woken(1.0, seen)
         if self.journal.ours and self.journal.state.due() is not None:
             self.start()
 
@@ -138,7 +143,10 @@ class Runner:
     async def cancel(self, turn_id: str, reason: str) -> TurnResult:
         """End the turn as cancelled, wherever it stands. One that has ended stays as it ended."""
         journal = self.journal
-        if self._underway(turn_id):
+        await journal.refresh()
+        if await self._mail.pending(turn_id):  # the input was left in a letter: so is its end
+            await self._mail.ask_end(turn_id, reason)
+        elif self._underway(turn_id):
             if await journal.look():
                 await self._end(turn_id, reason)
             else:
@@ -156,7 +164,7 @@ class Runner:
             await journal.flush()
             if outcome is not None:
                 self._announce(ended(outcome))
-        elif status == "running" and not self._drives:
+        elif status == "running" and not self.drives:
             await self._mail.ask_end(turn_id, reason)
         elif status == "running" and (self._cancelling is None or self._cancelling[0] != turn_id):
             self._cancelling = (turn_id, reason, letter)
@@ -171,7 +179,7 @@ class Runner:
 
     async def collect(self) -> None:
         """Take in the letters that were left for this session, unless another process is at work on it."""
-        if self._drives and await self._mail.collect():
+        if self.drives and await self._mail.collect(self._end):
             self.start()
 
     def _cancel_asked(self) -> tuple[str, str, int] | None:
@@ -230,6 +238,10 @@ class Runner:
         task = asyncio.current_task()
         return task is not None and task.uncancel() == 0
 
+    def _told_to_stop(self) -> bool:
+        """Whether the task is being cancelled: by `cancel`, or because the runtime closes."""
+        return self._task is not None and self._task.cancelling() > 0
+
     async def _rest(self, manifest: Manifest) -> bool:
         starts, self._resting = self._starts, False
         if cancel := self._cancel_asked():
@@ -237,9 +249,10 @@ class Runner:
                 self.journal.take(cancel[2])
             rest: Rest = await finish("cancelled", self.journal, manifest, cancel[1])
         else:
-            rest = await run_turn(self.journal, manifest, lambda: self._interrupting)
+            rest = await run_turn(self.journal, manifest, self._told_to_stop)
         if not isinstance(rest, Waiting):
             self._announce(ended(rest))
+            await self.journal.keep_state()
             return not self._retiring and (self.journal.state.due() is not None or self._starts != starts)
         if self._starts != starts:
             return not self._retiring
@@ -253,9 +266,10 @@ class Runner:
             self._announce_rest()
             return False
         await self._pause(rest.wait.until)
+        seen = await self.journal.store.woken(0) if away else None
         while away and not await self.journal.look():
             await self._announce_ended()
-            await self.journal.store.woken(1.0)
+            seen = await self.journal.store.woken(1.0, seen)
         return True
 
     async def _pause(self, until: datetime) -> None:

@@ -22,7 +22,7 @@ from holdfast.config import Config, Model
 from holdfast.engines.local import Report, Worker, log
 from holdfast.errors import ConfigError, RuntimeClosed, SessionHeld, StoreError, UnknownSession
 from holdfast.events import Fact, SessionCreated
-from holdfast.fold import catch_up
+from holdfast.history import History
 from holdfast.ids import check_id, new_id
 from holdfast.journal import FIRST, UNCLAIMED, Journal
 from holdfast.manifests import Manifests, Stack, own, stack
@@ -33,9 +33,10 @@ from holdfast.session import Session
 from holdfast.state import State, TurnStatus
 from holdfast.store import Head, Store
 from holdfast.stores.memory import MemoryStore
+from holdfast.stragglers import Stragglers
 from holdfast.turn.input import check_metadata, check_text
 from holdfast.workspace.log_files import LogFiles
-from holdfast.writer import LEASE, READER, Writer, this_process
+from holdfast.writer import LEASE, READER, Writer, release_the_dead, this_process
 
 Services = Mapping[Key[Any], Any]
 """Services by key, lent to sessions."""
@@ -71,6 +72,7 @@ class Runtime:
         self.registry = registry or Registry()
         self.store: Store = _store(store, self.registry)
         self.clock: Clock = clock or SystemClock()
+        self._stragglers = Stragglers()
         self._manifests = Manifests(self.store, self.registry, model=model, agents=agents)
         self._services: dict[Key[Any], Any] = dict(services or {})
         self._lent: frozenset[Key[Any]] = frozenset({FILES, *self._services})
@@ -96,6 +98,11 @@ class Runtime:
     ) -> None:
         await self.close(drain=self._drain if kind is None else 0.0)
 
+    @property
+    def stragglers(self) -> tuple[str, ...]:
+        """Tools, models and hooks that were told to stop and go on all the same; what comes of them is dropped."""
+        return self._stragglers.names
+
     async def close(self, *, drain: float = 0.0) -> None:
         """Let running turns rest for `drain` seconds, stop them, close drivers and store. What was cut off stays owed
         in the log and goes on when its session is opened again."""
@@ -111,6 +118,7 @@ class Runtime:
         for runner in list(self._runners.values()):
             runner.stop()
         try:
+            await self._stragglers.end()
             await self._let_go()
             await self.registry.close()
         finally:
@@ -203,17 +211,18 @@ class Runtime:
     async def _load(
         self, session_id: str, layers: _Given, services: Services | None, writer: Writer, *, drive: bool
     ) -> Session:
-        state = State(session_id=check_id("session", session_id))
-        await catch_up(state, self.store)
+        history = History(self.store)
+        state = await history.load(check_id("session", session_id))
         if state.sequence == 0:
             raise UnknownSession(
                 f"this store has no session {session_id}; `holdfast sessions` lists those it has"
             )
         given, own = layers
         given = (*(given or await self._manifests.recall(state, drive=drive)), *own)
-        journal = Journal(self.store, self.clock.now, state, epoch=UNCLAIMED, writer=writer)
+        journal = Journal(self.store, self.clock.now, state, epoch=UNCLAIMED, writer=writer, history=history)
         session = self._seat(journal, given, services, drive=drive)
         if drive:
+            await journal.keep_state()
             with suppress(SessionHeld):  # another process is at work on it: it can be followed here
                 await session.resume()
         return session
@@ -224,6 +233,7 @@ class Runtime:
         Sessions whose agent this runtime does not know stay as they are: give their agents to `Runtime(agents=...)`.
         """
         self._check_open()
+        await release_the_dead(self.store)
         found = []
         for session_id in await self.store.due(self.clock.now(), limit=1_000):
             with suppress(ConfigError, SessionHeld):
@@ -248,6 +258,7 @@ class Runtime:
             lambda limit: self.store.due(self.clock.now(), limit=limit),
             take or self.drive,
             self.store.woken,
+            partial(release_the_dead, self.store),
             sessions=sessions,
             report=report,
         )
@@ -293,7 +304,7 @@ class Runtime:
         """Put a journal together with its scope and the runner that drives it."""
         self._may_hold = self._may_hold or journal.writer.name != READER
         lent = {FILES: Later(partial(_log_files, ref(journal))), **self._services, **(services or {})}
-        journal.scope = Scope(lent)
+        journal.scope, journal.stragglers = Scope(lent), self._stragglers
         manifest = partial(self._manifests.manifest, layers, self._lent_with(services))
         runner = Runner(journal, self._spawn, manifest, drives=drive, listen=self._listen)
         if drive:

@@ -50,6 +50,10 @@ class Session:
         turn = self._journal.state.turn
         return Turn(turn.id, self._runner) if turn is not None else None
 
+    def handle(self, turn_id: str) -> Turn:
+        """The handle of a turn of this session by its id: of one that waits in line, too, or that ended long ago."""
+        return Turn(turn_id, self._runner)
+
     def __repr__(self) -> str:
         return f"Session({self.id!r}, {self.state.sequence} events)"
 
@@ -60,7 +64,7 @@ class Session:
         Raises `InputRejected`, `ConfigError`, `StoreError`; then nothing was accepted.
         """
         self._runner.check_open()
-        manifest = await self._runner.manifest()
+        manifest = await self._runner.begins_with()
         since = 0 if key in self.state.keys else self.state.sequence
         turn_id = await self._drive(accept(self._journal, manifest, content, key=key))
         return Turn(turn_id, self._runner, since)
@@ -72,7 +76,7 @@ class Session:
         the input to a turn of its own. Raises what `send` raises.
         """
         self._runner.check_open()
-        manifest = await self._runner.manifest()
+        manifest = await self._runner.begins_with()
         since = self.state.sequence
         turn_id = await self._drive(steer(self._journal, manifest, content, key=key))
         return Turn(turn_id, self._runner, since if self.state.turn is None else 0)
@@ -115,7 +119,7 @@ class Session:
             said = None if rerun else result
             await self._drive(resolve(self._journal, call_id, said, by=by, reason=reason))
             return None
-        manifest, since = await self._runner.manifest(), self.state.sequence
+        manifest, since = await self._runner.begins_with(), self.state.sequence
         turn_id = await self._drive(run_again(self._journal, manifest, call_id, by=by, reason=reason))
         return Turn(turn_id, self._runner, since)
 
@@ -133,11 +137,22 @@ class Session:
             await self._runner.collect()
         return accepted
 
-    async def messages(self) -> list[Message]:
-        """The transcript: inputs, replies and results, in order."""
-        if self.state.messages:
+    async def messages(self, *, before: int | None = None, limit: int | None = None) -> list[Message]:
+        """The transcript: inputs, replies and results, in order.
+
+        A page of it is the last `limit` messages before message number `before` (counted from 0; None: the end). Their
+        numbers end at `before - 1`, so the page before it is `messages(before=before - limit, limit=limit)`.
+        """
+        stop = len(self.state.places) if before is None else max(before, 0)
+        start = 0 if limit is None else max(stop - limit, 0)
+        if self.state.places and self._journal.ours:
             await self._journal.flush()
-        return list(self.state.messages)
+        return await self._journal.history.page(self.state, start, stop)
+
+    @property
+    def message_count(self) -> int:
+        """How many messages the transcript has."""
+        return len(self.state.places)
 
     async def events(self, after: int = 0, *, limit: int = 1_000) -> list[Event]:
         """Recorded events with a sequence above `after`, at most `limit`: what a reader that missed some reads."""
@@ -159,6 +174,7 @@ class Session:
 
     async def inspect(self, content: Content | None = None) -> Inspection:
         """The request that would be sent next, after `content` if any. Sends nothing and records nothing."""
+        await self._journal.history.recall(self.state)
         return inspect(self.state, content, await self._runner.manifest())
 
     async def resume(self, *, by: str = "") -> Turn | None:

@@ -7,6 +7,7 @@ as JSON and read back at any point, and the planner then decides the same.
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from decimal import Decimal
 from typing import Literal
 
 import msgspec
@@ -23,10 +24,12 @@ MAX_RECOVERIES = 3
 
 
 class Queued(Struct, frozen=True, kw_only=True):
-    """An accepted input whose turn has not begun."""
+    """An accepted input that is not in the transcript yet."""
 
     turn_id: str
     message: Message
+    place: int = 0
+    """The event that holds it."""
 
 
 class CallState(Struct, kw_only=True, omit_defaults=True):
@@ -46,8 +49,10 @@ class CallState(Struct, kw_only=True, omit_defaults=True):
     asked: str = ""
     """The arguments that were asked about: what an approval is for."""
     result: ToolResult | None = None
+    settled_at: int = 0
+    """The event that holds its result."""
     place: int | None = None
-    """Where its result stands in the transcript, for a call in doubt."""
+    """Which message of the transcript its result is, for a call in doubt."""
     doubtful: bool = False
     """It ran before and may have had its effect; a person wants it run again all the same."""
 
@@ -85,8 +90,10 @@ class TurnState(Struct, kw_only=True, omit_defaults=True):
     shown: str = ""
     """Its words so far."""
     usage: Usage = Usage()
+    cost: Decimal | None = Decimal(0)
+    """Of its replies so far, in US dollars; None once that of any is not known."""
     in_doubt: list[ToolResult] = field(default_factory=list)
-    steering: list[Message] = field(default_factory=list)
+    steering: list[Queued] = field(default_factory=list)
     """Inputs that wait to enter before the next model call."""
     recoveries: int = 0
     """How often it was cut off since its last progress."""
@@ -115,6 +122,8 @@ class Outcome(Struct, frozen=True, kw_only=True, omit_defaults=True):
     stop: TurnStop
     iterations: int
     usage: Usage
+    cost: Decimal | None = None
+    """Of its replies, in US dollars; None where that of any is not known."""
     text: str = ""
     error: Failure | None = None
     in_doubt: tuple[ToolResult, ...] = ()
@@ -133,8 +142,14 @@ class State(Struct, kw_only=True, omit_defaults=True):
     created_at: datetime | None = None
     accepted_at: datetime | None = None
     """When the last input was accepted."""
+    opening: str = ""
+    """The first words that were said, in short."""
     messages: list[Message] = field(default_factory=list)
-    """The transcript: inputs when their turn began, replies, and results in the model's order."""
+    """The transcript: inputs when their turn began, replies, and results in the model's order. Without the first
+    `unread` ones, which a state that was read from a snapshot has on the log only."""
+    unread: int = 0
+    places: list[int] = field(default_factory=list)
+    """For each message of the whole transcript, the event that holds it."""
     queue: list[Queued] = field(default_factory=list)
     reruns: list[Rerun] = field(default_factory=list)
     turn: TurnState | None = None
@@ -151,6 +166,13 @@ class State(Struct, kw_only=True, omit_defaults=True):
     files: dict[str, FileWritten] = field(default_factory=dict)
     """Session files by path."""
     usage: Usage = Usage()
+    cost: Decimal | None = Decimal(0)
+    """Of all replies, in US dollars; None once that of any is not known."""
+
+    @property
+    def last_message(self) -> Message | None:
+        """The newest message of the transcript, if it is at hand."""
+        return self.messages[-1] if self.messages else None
 
     def due(self) -> datetime | None:
         """From when on something is owed that any worker may take up; None when it takes an input or an answer."""

@@ -4,8 +4,10 @@ Every store passes the suite in `holdfast.testing.store_contract`.
 
 A session has one writer at a time. Whoever claims it gets an *epoch*, above all before it, and appends under it; an
 older epoch is refused, so a writer that slept too long can do no harm. A *lease* keeps others from claiming while the
-writer is at work. It runs on a clock that no wall-clock change moves (the store's own), is renewed by every append and
-by `renew`, and let go by an append that says so. The lease is a courtesy between writers; the epoch is the lock.
+writer is at work. It runs on the store's own clock, never on the wall clock of whoever asks, is renewed by every append
+and by `renew`, and let go by an append that says so. A store in a process or a file counts on a clock that nobody sets.
+One on a server has the server's clock only: when that is set forward or back, leases end sooner or later by as much. No
+log is harmed by it: the lease is a courtesy between writers; the epoch is the lock.
 
 Whoever is not the writer can leave a *letter*: a fact it wants recorded (an input, an answer, the end of a turn). The
 writer takes letters in; an append says which, and they are gone in the same transaction.
@@ -151,8 +153,21 @@ class Store(Protocol):
         """Throw these letters away unanswered: they came too late. Raises `StaleEpoch`; numbers long gone are fine."""
         ...
 
-    async def woken(self, seconds: float) -> None:
-        """Return when something may have been written by anybody, or after so many seconds. May return early."""
+    async def woken(self, seconds: float, since: int | None = None) -> int:
+        """Return when something may have been written by anybody, or after so many seconds. May return early.
+
+        What it returns says up to where the store was seen. Whoever gives that back as `since` next time misses
+        nothing: a write after that call returned ends this one at once, however many wait and whoever was woken by it
+        before. Without `since` only writes from now on count. It is good for as long as the store stays open.
+
+            seen = await store.woken(0)
+            while not await come_true():
+                seen = await store.woken(5.0, seen)
+        """
+        ...
+
+    async def owners(self) -> list[str]:
+        """Names of those who hold a session now, in any order. An empty name is left out. It is asked now and then."""
         ...
 
     async def save_snapshot(self, session_id: str, snapshot: Snapshot) -> None:
@@ -168,7 +183,10 @@ class Store(Protocol):
         ...
 
     async def put_blob(self, data: bytes) -> str:
-        """Keep these bytes and return their digest once they are durable. The same bytes are kept once."""
+        """Keep these bytes and return their digest once they are durable. The same bytes are kept once.
+
+        Where bytes under this digest are no longer what they were, these take their place.
+        """
         ...
 
     async def get_blob(self, digest: str) -> bytes:

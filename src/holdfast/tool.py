@@ -34,6 +34,7 @@ from holdfast.events import Effect
 from holdfast.schema import Parameters, parameters_of, summary_of
 from holdfast.services import Key, Scope
 from holdfast.store import Database
+from holdfast.stragglers import outlives
 
 
 class SessionInfo(Struct, frozen=True, kw_only=True):
@@ -56,6 +57,10 @@ class Call(Struct, frozen=True, kw_only=True):
     turn_id: str
 
 
+Lend = Callable[[], AbstractAsyncContextManager[Database]]
+"""What `ctx.transaction()` asks for the call's transaction."""
+
+
 class Context(Struct, frozen=True, kw_only=True):
     """The five things a tool is handed."""
 
@@ -66,7 +71,7 @@ class Context(Struct, frozen=True, kw_only=True):
     """`ctx.progress("half way")` is shown live and not stored."""
     output: Callable[[str], None]
     """`ctx.output(text)` streams output live; what the tool returns is what the model reads."""
-    _transaction: Callable[[], AbstractAsyncContextManager[Database]] | None = None
+    _transaction: Lend | None = None
 
     def transaction(self) -> AbstractAsyncContextManager[Database]:
         """A transaction in the database of the log, committed together with this call's outcome: exactly once.
@@ -228,7 +233,8 @@ _STOPPED = RuntimeError("the function raised StopIteration, which no task can pa
 async def _in_thread(function: Function, given: dict[str, Any]) -> Any:
     """Call a plain function in a thread of its own.
 
-    One that hangs holds up nobody: not other calls, as in a pool, and not the end of the process.
+    One that hangs holds up nobody: not other calls, as in a pool, and not the end of the process. Cancelling stops the
+    wait for it, and not the function.
     """
     loop, context = asyncio.get_running_loop(), copy_context()
     answer: asyncio.Future[Any] = loop.create_future()
@@ -251,4 +257,9 @@ async def _in_thread(function: Function, given: dict[str, Any]) -> Any:
             loop.call_soon_threadsafe(settle, value, failure)
 
     Thread(target=work, name=f"tool {function.__name__}", daemon=True).start()
-    return await answer
+    try:
+        return await asyncio.shield(answer)
+    except asyncio.CancelledError:
+        if not answer.done():
+            outlives(answer)
+        raise

@@ -50,6 +50,13 @@ async def claim(store: Store, session_id: str, writer: Writer) -> int:
         return await store.claim(session_id, owner=writer.name, hold=writer.lease)
 
 
+async def release_the_dead(store: Store) -> None:
+    """Let go of what writers hold whose process is known to be dead, so that nobody waits for their leases."""
+    for owner in await store.owners():
+        if is_gone(owner):
+            await store.renew(owner, 0.0)
+
+
 def is_gone(name: str) -> bool:
     """Whether this writer's process is known to be dead. Of one on another machine, or on a system that does not
     tell, nothing is known."""

@@ -1,6 +1,8 @@
 """Workers that share a store."""
 
 import asyncio
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +14,7 @@ from holdfast.drivers.sim import Sim, call, say
 from holdfast.engines import local
 from holdfast.errors import ConfigError, SessionHeld, StoreLocked
 from holdfast.testing import problems_in
+from holdfast.writer import this_process
 
 
 class Bench:
@@ -51,6 +54,15 @@ async def at_rest(runtime: Runtime, number: int) -> None:
     async with asyncio.timeout(30):
         while sum([head.sequence >= 9 for head in await runtime.sessions(limit=1_000)]) < number:
             await runtime.store.woken(0.2)
+
+
+async def woken(seconds: float, since: int | None) -> int:
+    """Something is always written."""
+    return 0
+
+
+async def nothing() -> None:
+    """Nobody is dead."""
 
 
 async def until(come_true: Callable[[], bool]) -> None:
@@ -174,6 +186,69 @@ async def test_a_worker_that_died_without_a_word_is_replaced_when_its_lease_ran_
     assert done == [("other", session_id)]
 
 
+def a_dead_writer() -> str:
+    """The name of a writer whose process has ended."""
+    script = "from holdfast.writer import this_process; print(this_process().name)"
+    return subprocess.check_output([sys.executable, "-c", script], text=True).strip()
+
+
+async def test_a_worker_sees_that_a_process_of_its_machine_died_and_waits_for_no_lease(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(local, "POLL", 0.1)
+    done: list[tuple[str, str]] = []
+    agent = Bench("other", done).agent
+    sessions = await owing(tmp_path / "log.db", agent, 2)
+    stop = asyncio.Event()
+    async with Runtime(tmp_path / "log.db", agents=[agent]) as runtime:
+        alive = this_process().name
+        await runtime.store.claim(sessions[0], owner=alive, hold=3_600)
+        work = asyncio.ensure_future(runtime.work(stop=stop))
+        await runtime.store.claim(sessions[1], owner=a_dead_writer(), hold=3_600)
+        await at_rest(runtime, 1)
+        stop.set()
+        await work
+        assert done == [("other", sessions[1])]
+        assert await runtime.store.owners() == [alive]
+
+
+async def test_recovering_waits_for_no_lease_of_a_dead_process(tmp_path: Path) -> None:
+    done: list[tuple[str, str]] = []
+    agent = Bench("other", done).agent
+    (session_id,) = await owing(tmp_path / "log.db", agent, 1)
+    async with Runtime(tmp_path / "log.db", agents=[agent]) as runtime:
+        await runtime.store.claim(session_id, owner=a_dead_writer(), hold=3_600)
+        assert [session.id for session in await runtime.recover()] == [session_id]
+        await at_rest(runtime, 1)
+    assert done == [("other", session_id)]
+
+
+async def test_a_session_that_was_held_a_moment_ago_is_not_left_for_a_whole_poll(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(local, "POLL", 3_600.0)
+    tries: list[str] = []
+    stop = asyncio.Event()
+
+    async def due(limit: int) -> list[str]:
+        return ["session_a"] if len(tries) < 2 else []
+
+    async def take(session_id: str) -> str:
+        tries.append(session_id)
+        if len(tries) == 1:
+            raise SessionHeld
+        return "completed"
+
+    async def silence(seconds: float, since: int | None) -> int:
+        await asyncio.sleep(seconds)
+        return 0
+
+    work = asyncio.ensure_future(local.Worker(due, take, silence, nothing).run(stop, 1.0))
+    await until(lambda: len(tries) == 2)
+    stop.set()
+    await work
+
+
 async def test_a_session_that_fails_is_tried_again_later_and_not_at_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -191,10 +266,7 @@ async def test_a_session_that_fails_is_tried_again_later_and_not_at_once(
         tries.append(session_id)
         raise StoreLocked
 
-    async def woken(seconds: float) -> None:
-        return
-
-    worker = local.Worker(due, take, woken, sessions=1, report=lambda name, why: left.append(name))
+    worker = local.Worker(due, take, woken, nothing, sessions=1, report=lambda name, why: left.append(name))
     work = asyncio.ensure_future(worker.run(stop, 1.0))
     await until(lambda: len(tries) == 2)
     stop.set()
@@ -214,10 +286,7 @@ async def test_a_session_with_nothing_owed_is_not_asked_again_and_again() -> Non
     async def take(session_id: str) -> None:
         tries.append(session_id)
 
-    async def woken(seconds: float) -> None:
-        return
-
-    work = asyncio.ensure_future(local.Worker(due, take, woken).run(stop, 1.0))
+    work = asyncio.ensure_future(local.Worker(due, take, woken, nothing).run(stop, 1.0))
     await asyncio.sleep(0.2)
     stop.set()
     await work

@@ -78,6 +78,8 @@ async def test_cp79_a_fail_over_that_lost_the_tail_is_noticed_by_the_first_write
         model.gate.set()
         with pytest.raises(SequenceConflict, match="ends at event 2"):
             await turn
+        with pytest.raises(StoreCorrupt, match="lost its end"):
+            await session.send("Again.")
         assert await world.log() == lost
     assert world.ledger == []
 

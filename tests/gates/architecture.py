@@ -13,8 +13,21 @@ from tests.gates.source import BY_NAME, PACKAGE, Import, Module
 
 LEVELS = (
     ("errors", "ids", "clock", "messages", "events"),
-    ("services", "network", "driver", "store", "schema", "tool", "hook", "policy", "capability", "config"),
-    ("state", "fold", "manifest", "resolve", "follow", "writer", "journal", "archive", "registry"),
+    (
+        "services",
+        "network",
+        "driver",
+        "catalogue",
+        "store",
+        "schema",
+        "stragglers",
+        "tool",
+        "hook",
+        "policy",
+        "capability",
+        "config",
+    ),
+    ("state", "fold", "history", "manifest", "resolve", "follow", "writer", "journal", "archive", "registry"),
     ("turn", "stores", "drivers", "capabilities", "workspace", "mcp", "engines"),
     (
         "agent",

@@ -11,7 +11,8 @@ which writes what is missing and leaves every file that is there as it is.
 from __future__ import annotations
 
 import sys
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
+from decimal import Decimal
 from pathlib import Path
 
 from holdfast.events import (
@@ -114,6 +115,14 @@ FACTS: dict[str, Fact] = {
         first_token_ms=300,
     ),
     "output.message.shown": OutputMessageShown(message_id=f"message_{HEX}3", text="I will "),
+    "output.message.completed.2": OutputMessageCompleted(
+        message=REPLY,
+        stop="tool_calls",
+        iteration=2,
+        usage=USAGE,
+        cost=Decimal("0.0001005"),
+        price_date=date(2026, 2, 27),
+    ),
     "output.message.replaced": OutputMessageReplaced(
         message_id=f"message_{HEX}3", reason="the model was cut off"
     ),

@@ -168,10 +168,14 @@ class SideBySide(RuleBasedStateMachine):
         mail = [store.posted(owner) for owner in ("ann", "bob")]
         letters = [self.letters_to(name, store, which) for name in (*FIRST, *LATER)]
         work = [store.due(now) for now in (START, FAR)]
-        heads, posted, left, due = await asyncio.gather(
-            store.sessions(), asyncio.gather(*mail), asyncio.gather(*letters), asyncio.gather(*work)
+        heads, posted, left, due, owners = await asyncio.gather(
+            store.sessions(),
+            asyncio.gather(*mail),
+            asyncio.gather(*letters),
+            asyncio.gather(*work),
+            store.owners(),
         )
-        return [heads, [sorted(names) for names in posted], left, due]
+        return [heads, [sorted(names) for names in posted], left, due, sorted(owners)]
 
     def compare_content(self, name: str, side: bool) -> None:
         self.same(lambda store, _: store.read(name), side)
@@ -340,6 +344,7 @@ ASKS: list[Ask] = [
     lambda store, _: store.post("a", letter("a", "no")),
     lambda store, _: store.letters("a"),
     lambda store, _: store.posted("ann"),
+    lambda store, _: store.owners(),
     lambda store, _: store.discard("a", [1], epoch=1),
     lambda store, _: store.save_snapshot("a", Snapshot(sequence=1, version=1, body=b"")),
     lambda store, _: store.load_snapshot("a"),

@@ -7,7 +7,7 @@ from pathlib import Path
 import apsw
 import pytest
 
-from holdfast.errors import StaleEpoch, StoreError, StoreLocked, TransactionLost, UsageError
+from holdfast.errors import StaleEpoch, StoreCorrupt, StoreError, StoreLocked, TransactionLost, UsageError
 from holdfast.stores import sqlite_transaction
 from holdfast.stores.sqlite import SQLiteStore
 from holdfast.testing.said import said
@@ -160,6 +160,28 @@ async def test_closing_undoes_one_that_is_open(
     with pytest.raises(TransactionLost):
         await transaction.seal()
     assert await balances(bank) == {"ana": 100, "ben": 0}
+
+
+async def test_after_the_disk_failed_under_a_statement_no_write_is_taken_until_the_store_is_opened_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = Disk(monkeypatch)
+    store = SQLiteStore(tmp_path / "log.db", vfs=disk.name)
+    await store.open()
+    await store.append("session_a", said("session_a", 1, "one"), expected=0, epoch=1)
+    transaction = store.transaction()
+    await transaction.execute("CREATE TABLE much (body)")
+    disk.fail = lambda step: apsw.SQLITE_IOERR_WRITE if step.what == "write" else 0
+    with pytest.raises(apsw.IOError):
+        await transaction.execute("INSERT INTO much VALUES (randomblob(3000000))")
+    disk.fail = lambda step: 0
+    with pytest.raises(StoreCorrupt, match="takes no more writes"):
+        await store.append("session_a", said("session_a", 2, "two"), expected=1, epoch=1)
+    await store.close()
+    await store.open()
+    await store.append("session_a", said("session_a", 2, "two"), expected=1, epoch=1)
+    assert await texts(store, "session_a") == ["one", "two"]
+    await store.close()
 
 
 @pytest.mark.parametrize("what", ["write", "sync"])

@@ -66,6 +66,7 @@ def turn(*calls: CallState, asks: dict[str, datetime | None] | None = None, **fa
 FAILURE = Failure(code="server_error", message="no")
 
 WORDS = user_message("Be brief.")
+STEERED = Queued(turn_id="turn_1", message=WORDS)
 
 TABLE = {
     "the deadline has passed": [
@@ -134,12 +135,12 @@ TABLE = {
             Wait(until=NOW + timedelta(seconds=1)),
         ),
         (turn(done(), retry_at=SOON, attempt=1), Wait(until=SOON)),
-        (turn(retry_at=SOON, attempt=1, steering=[WORDS]), Wait(until=SOON)),
+        (turn(retry_at=SOON, attempt=1, steering=[STEERED]), Wait(until=SOON)),
     ],
     "somebody steered before the model answered": [
-        (turn(stop="end_turn", steering=[WORDS]), Reason()),
-        (turn(stop="max_tokens", steering=[WORDS]), Reason()),
-        (turn(done(), steering=[WORDS], iteration=2), Reason()),
+        (turn(stop="end_turn", steering=[STEERED]), Reason()),
+        (turn(stop="max_tokens", steering=[STEERED]), Reason()),
+        (turn(done(), steering=[STEERED], iteration=2), Reason()),
     ],
     "the reply was cut short": [
         (turn(stop="max_tokens"), Stop("max_tokens")),

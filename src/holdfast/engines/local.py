@@ -1,7 +1,8 @@
 """A worker: takes up sessions that have something due, so many at a time, until it is told to stop.
 
-Any number of workers may share a store. Leases keep two from working on the same session, and a worker that dies is
-replaced by the others when its leases have run out. Nothing is kept here that the log does not say.
+Any number of workers may share a store. Leases keep two from working on the same session. A worker that dies is
+replaced by the others, at their next poll where they can see that it is dead, else when its leases have run out.
+Nothing is kept here that the log does not say.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from holdfast.errors import SessionHeld, StoreError, UsageError
 
 POLL = 5.0
 """Seconds between looks at what is due when nobody wakes the worker: times that come, and leases that run out."""
+HELD = 0.2
+"""Seconds after which a session that somebody else held may be tried again. While he holds it, nobody calls it due."""
 BETWEEN = 0.02
 """Seconds between two looks at least, however often something is written."""
 LONGEST = 300.0
@@ -35,18 +38,20 @@ def log(session_id: str, why: Exception) -> None:
 
 
 class Worker:
-    """Drives due sessions through three callables.
+    """Drives due sessions through four callables.
 
     `due(n)` names at most n sessions that are due and free. `take(id)` brings one to rest and returns None when there
     was nothing to do; it raises `SessionHeld` when another was faster, `UsageError` when this process cannot run it.
-    `woken(seconds)` returns when something may have been written. At most `sessions` are at work at a time.
+    `woken(seconds, seen)` returns when something may have been written since it last returned what is given back to it
+    as `seen`. `release()` lets go of what the dead hold. At most `sessions` are at work at a time.
     """
 
     def __init__(
         self,
         due: Callable[[int], Awaitable[list[str]]],
         take: Callable[[str], Awaitable[object | None]],
-        woken: Callable[[float], Awaitable[None]],
+        woken: Callable[[float, int | None], Awaitable[int]],
+        release: Callable[[], Awaitable[None]],
         *,
         sessions: int = 32,
         report: Report = log,
@@ -54,6 +59,10 @@ class Worker:
         self._due = due
         self._take = take
         self._woken = woken
+        self._release = release
+        self._released = float("-inf")
+        """When the dead last lost what they held, on the monotonic clock."""
+        self._seen: int | None = None
         self._limit = sessions
         self._report = report
         self._at_work: dict[str, asyncio.Task[None]] = {}
@@ -69,6 +78,8 @@ class Worker:
         """
         stopping = asyncio.ensure_future(stop.wait())
         try:
+            with suppress(StoreError):  # looking will tell
+                self._seen = await self._woken(0, None)
             while not stop.is_set():
                 pause = BETWEEN if await self._look() else POLL
                 await self._until_there_may_be_more(stopping, pause)
@@ -85,6 +96,9 @@ class Worker:
             return True
         self._not_before = {name: when for name, when in self._not_before.items() if when > now}
         try:
+            if now - self._released >= POLL:
+                self._released = now
+                await self._release()
             found = await self._due(room + len(self._at_work) + len(self._not_before))
         except StoreError as error:
             self._report("", error)
@@ -98,7 +112,7 @@ class Worker:
         try:
             worked = await self._take(session_id)
         except SessionHeld:
-            self._leave(session_id, POLL)
+            self._leave(session_id, HELD)
         except UsageError as error:
             self._leave(session_id, float("inf"))
             self._report(session_id, error)
@@ -123,7 +137,7 @@ class Worker:
         if stopping.done():
             return
         waits: list[asyncio.Future[Any]] = [stopping, *self._at_work.values()]
-        woken = asyncio.ensure_future(self._woken(POLL)) if len(self._at_work) < self._limit else None
+        woken = asyncio.ensure_future(self._wait()) if len(self._at_work) < self._limit else None
         if woken is not None:
             waits.append(woken)
         try:
@@ -131,6 +145,11 @@ class Worker:
         finally:
             if woken is not None:
                 await _end(woken)
+
+    async def _wait(self) -> None:
+        """Until something is written, the poll is over, or one that was left may be tried again."""
+        soonest = min(self._not_before.values(), default=float("inf")) - time.monotonic()
+        self._seen = await self._woken(max(min(POLL, soonest), 0.0), self._seen)
 
 
 async def _end(*tasks: asyncio.Future[Any]) -> None:

@@ -53,7 +53,7 @@ class MemoryStore:
         self._scratch = bytearray()
         self._bell = Bell()
         self._checked = FREE
-        self._writes = self._seen = 0
+        self._writes = 0
         self._time = time.monotonic
         self._ahead = 0.0
 
@@ -194,12 +194,17 @@ class MemoryStore:
         if not log.letters:
             self._mailed.pop(session_id, None)
 
-    async def woken(self, seconds: float) -> None:
-        """See `Store.woken`. What was written since it last returned to anybody counts, too."""
+    async def woken(self, seconds: float, since: int | None = None) -> int:
+        """See `Store.woken`."""
         self._ready()
-        if self._seen == self._writes:
+        if since is None or since == self._writes:
             await self._bell.heard(seconds)
-        self._seen = self._writes
+        return self._writes
+
+    async def owners(self) -> list[str]:
+        """See `Store.owners`."""
+        self._ready()
+        return list({log.terms.owner for log in self._busy.values() if self._left(log) > 0} - {""})
 
     async def save_snapshot(self, session_id: str, snapshot: Snapshot) -> None:
         """See `Store.save_snapshot`."""

@@ -74,7 +74,8 @@ class PostgresStore:
     and nothing can be heard, so `woken` returns every second. `patience` is how long, in seconds, a server that went
     away is waited for.
 
-    Leases run by the server's clock, whatever the clocks of its clients say.
+    Leases run by the server's clock, whatever the clocks of its clients say. Postgres has no clock that nobody sets:
+    a server whose clock is set forward or back ends them sooner or later by as much.
     """
 
     def __init__(
@@ -102,8 +103,9 @@ class PostgresStore:
     async def open(self) -> None:
         """Connect; create or migrate the tables as needed. Opening an open store is fine.
 
-        Raises `ForeignFile`, `StoreTooNew`, `StoreReadOnly`, `UsageError` for a URL that is not understood, or a plain
-        `StoreError` when the server cannot be reached or does not let this role in.
+        A server that is away is waited for, for `patience` seconds. Raises `ForeignFile`, `StoreTooNew`,
+        `StoreReadOnly`, `UsageError` for a URL that is not understood, or a plain `StoreError` when the server could
+        not be reached in that time or does not let this role in.
         """
         async with self._opening:
             if self._live is not None:
@@ -230,9 +232,13 @@ class PostgresStore:
         if row[0] != epoch:
             raise stale(session_id, current=row[0], epoch=epoch)
 
-    async def woken(self, seconds: float) -> None:
+    async def woken(self, seconds: float, since: int | None = None) -> int:
         """See `Store.woken`."""
-        await self._ready().listener.wait(seconds)
+        return await self._ready().listener.wait(seconds, since)
+
+    async def owners(self) -> list[str]:
+        """See `Store.owners`."""
+        return [_plain(row[0]) for row in await self._rows(self._sql.owners)]
 
     async def save_snapshot(self, session_id: str, snapshot: Snapshot) -> None:
         """See `Store.save_snapshot`."""

@@ -29,15 +29,15 @@ class PostgresListener:
         self._task: Task[None] | None = None
         self._bell = Bell()
         self._hears = False
-        self._heard = self._told = 0
+        self._heard = 0
 
-    async def wait(self, seconds: float) -> None:
-        """Until something was heard that no earlier call has reported, or for so many seconds; less when deaf."""
+    async def wait(self, seconds: float, since: int | None) -> int:
+        """Until more was heard than `since` (or than now), or for so many seconds, less when deaf; how much was."""
         if self._task is None and not self._server.behind_pooler:
             self._task = asyncio.create_task(self._listen(), name="holdfast-postgres-listener")
-        if self._told == self._heard:
+        if since is None or since == self._heard:
             await self._bell.heard(seconds if self._hears else min(seconds, DEAF))
-        self._told = self._heard
+        return self._heard
 
     async def stop(self) -> None:
         """Close the connection and let everybody go."""

@@ -61,6 +61,7 @@ class Queries(NamedTuple):
     post: str
     letters: str
     posted: str
+    owners: str
     discard: str
     read: str
     head: str
@@ -142,7 +143,7 @@ class PostgresServer:
         return {**settings, "statement_cache_size": 0} if self.behind_pooler else settings
 
     async def prepare(self) -> None:
-        """Make sure that the schema is ours and up to date."""
+        """Make sure that the schema is ours and up to date, as soon as the server is there."""
         deadline, pause = asyncio.get_running_loop().time() + self.patience, PAUSES[0]
         while True:
             try:
@@ -151,10 +152,18 @@ class PostgresServer:
             except HoldfastError:
                 raise
             except Exception as error:
-                starting = isinstance(error, asyncpg.CannotConnectNowError)
-                if not starting or asyncio.get_running_loop().time() > deadline:
+                if not worth_another_try(error):
                     raise self.explain(error) from error
+                if asyncio.get_running_loop().time() + pause > deadline:
+                    raise self._waited_in_vain(error) from error
+                if pause == PAUSES[0]:
+                    log.warning("%s; waiting for up to %g s", self.explain(error), self.patience)
             await asyncio.sleep(pause)
+            pause = min(2 * pause, PAUSES[1])
+
+    def _waited_in_vain(self, error: Exception) -> StoreError:
+        meaning = self.explain(error)
+        return type(meaning)(f"{meaning}. It was waited for, for {self.patience:g} s (patience)")
 
     async def _prepare(self) -> None:
         connection = await self.connect()

@@ -249,12 +249,17 @@ class SQLiteStore:
 
         await writer.submit(discard)
 
-    async def woken(self, seconds: float) -> None:
-        """See `Store.woken`. What was written since it last returned to anybody counts, too.
+    async def woken(self, seconds: float, since: int | None = None) -> int:
+        """See `Store.woken`. A write of this store is noticed at once, one of another within a quarter of a second."""
+        return await self._ready().woken(seconds, since)
 
-        A write of this store is noticed at once, one of another within a quarter of a second.
-        """
-        await self._ready().woken(seconds)
+    async def owners(self) -> list[str]:
+        """See `Store.owners`."""
+
+        def owners(reading: apsw.Connection) -> list[str]:
+            return [owner for (owner,) in reading.execute(SQL.owners, (self._clock.now(), self._clock.boot))]
+
+        return await self._ready().ask(owners)
 
     async def save_snapshot(self, session_id: str, snapshot: Snapshot) -> None:
         """See `Store.save_snapshot`."""

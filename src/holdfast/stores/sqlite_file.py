@@ -70,6 +70,7 @@ class Queries(NamedTuple):
     post: str
     letters: str
     posted: str
+    owners: str
     take: str
     save: str
     load: str

@@ -37,7 +37,6 @@ class SQLiteThreads:
         threads: ThreadPoolExecutor,
         writing: apsw.Connection | None,
         reading: apsw.Connection,
-        seen: int,
     ) -> None:
         self._file = file
         self._process = os.getpid()
@@ -46,7 +45,6 @@ class SQLiteThreads:
         self._reading = reading
         self._bell = Bell()
         self._writer = SQLiteWriter(file, writing, self._loop, self._bell.ring) if writing else None
-        self._seen = seen
         self._ending = False
 
     @classmethod
@@ -112,26 +110,27 @@ class SQLiteThreads:
 
         return await self._loop.run_in_executor(self._threads, ask)
 
-    async def woken(self, seconds: float) -> None:
-        """Return when anybody wrote to the file since this last returned, or after so many seconds."""
-        known, pause = self._seen, SOONEST
-        end = self._loop.time() + seconds
-        while not self._ending:
-            self._seen = await self.ask(_data_version)
-            left = end - self._loop.time()
-            if self._seen != known or left <= 0:
-                break
+    async def woken(self, seconds: float, since: int | None) -> int:
+        """Return when the file is in another state than `since` (or now), or after so many seconds; which it is in."""
+        end, pause = self._loop.time() + seconds, SOONEST
+        seen = await self.ask(_data_version)
+        since = seen if since is None else since
+        while seen == since and not self._ending and (left := end - self._loop.time()) > 0:
             await self._bell.heard(min(pause, left))
             pause = min(pause * 1.5, LATEST)
+            if not self._ending:
+                seen = await self.ask(_data_version)
+        return seen
 
 
-def _connect(file: SQLiteFile, read_only: bool) -> tuple[apsw.Connection | None, apsw.Connection, int]:
-    """The writing and the reading connection, and which state of the file they begin with."""
+def _connect(file: SQLiteFile, read_only: bool) -> tuple[apsw.Connection | None, apsw.Connection]:
+    """The writing and the reading connection."""
     writing = None if read_only else file.open_for_writing()
     reading = None
     try:
         reading = file.open_for_reading()
-        return writing, reading, _data_version(reading)
+        _data_version(reading)  # from here on it can tell what changes
+        return writing, reading
     except (apsw.Error, StoreError) as error:
         for connection in (reading, writing):
             if connection is not None:

@@ -37,6 +37,7 @@ Operation = Literal[
     "posted",
     "discard",
     "woken",
+    "owners",
     "save_snapshot",
     "load_snapshot",
     "sessions",
@@ -131,9 +132,13 @@ class WrappedStore:
         """See `Store.discard`."""
         await self._ask("discard", partial(self.store.discard, session_id, numbers, epoch=epoch))
 
-    async def woken(self, seconds: float) -> None:
+    async def woken(self, seconds: float, since: int | None = None) -> int:
         """See `Store.woken`."""
-        await self._ask("woken", partial(self.store.woken, seconds))
+        return await self._ask("woken", partial(self.store.woken, seconds, since))
+
+    async def owners(self) -> list[str]:
+        """See `Store.owners`."""
+        return await self._ask("owners", self.store.owners)
 
     async def save_snapshot(self, session_id: str, snapshot: Snapshot) -> None:
         """See `Store.save_snapshot`."""

@@ -233,11 +233,23 @@ class LeaseContract:
 
     async def test_a_write_between_looking_and_waiting_is_not_slept_through(self) -> None:
         async with self.store() as one, self.store() as other:
+            seen = await one.woken(0)
             for n, writer in enumerate((other, one, other)):
                 assert len(await one.read("session_a")) == n
                 await writer.append("session_a", said("session_a", n + 1, f"{n}"), expected=n, epoch=1)
                 async with asyncio.timeout(PATIENCE):
-                    await one.woken(10 * PATIENCE)
+                    seen = await one.woken(10 * PATIENCE, seen)
+
+    async def test_who_was_busy_while_another_was_woken_is_woken_by_the_same_write(self) -> None:
+        async with self.store() as one, self.store() as other:
+            for n, writer in enumerate((other, one)):
+                busy = await one.woken(0)
+                waiting = asyncio.ensure_future(written(one, n + 1))
+                await asyncio.sleep(SHORT)
+                await writer.append("session_a", said("session_a", n + 1, f"{n}"), expected=n, epoch=1)
+                await waiting
+                async with asyncio.timeout(PATIENCE):
+                    await one.woken(10 * PATIENCE, busy)
 
     async def test_everybody_who_waits_is_woken(self) -> None:
         async with self.store() as one, self.store() as other:
@@ -252,11 +264,11 @@ class LeaseContract:
             async with asyncio.timeout(PATIENCE):
                 for seconds in (0, -1, SHORT):
                     await store.woken(seconds)
-            times = 0
+            times, seen = 0, await store.woken(0)
             try:
                 async with asyncio.timeout(5 * SHORT):
                     while times < 100:
-                        await store.woken(LONG)
+                        seen = await store.woken(LONG, seen)
                         times += 1
             except TimeoutError:
                 pass
@@ -269,6 +281,19 @@ class LeaseContract:
             await store.close()
             async with asyncio.timeout(PATIENCE):
                 await waiting
+
+    async def test_those_who_hold_a_session_are_known_as_long_as_they_do(self) -> None:
+        async with self.store() as one, self.store() as other:
+            held = [("ann", LONG), ("ann", LONG), ("bob", LONG), ("eve", SHORT), ("", LONG), ("joe", 0.0)]
+            for number, (owner, hold) in enumerate(held):
+                await begin(one, f"session_{number}")
+                await one.claim(f"session_{number}", owner=owner, hold=hold)
+            await begin(one, "session_z", Terms(owner="zoe", hold=LONG, due=START))
+            await asyncio.sleep(2 * SHORT)
+            assert sorted(await other.owners()) == ["ann", "bob", "zoe"]
+            await other.renew("ann", 0.0)
+            await one.append("session_z", said("session_z", 2, "2"), expected=1, epoch=1)
+            assert await one.owners() == ["bob"]
 
     async def test_a_snapshot_takes_the_place_of_one_that_is_not_newer(self) -> None:
         """Also of one at the same event: that is how one that cannot be used is replaced."""
@@ -327,5 +352,6 @@ async def taken_over(store: Store, session_id: str, *, owner: str, hold: float =
 async def written(store: Store, events: int) -> None:
     """Look and wait in turns until `session_a` has so many events; be woken, rather than wait it out."""
     async with asyncio.timeout(PATIENCE):
+        seen = await store.woken(0)
         while len(await store.read("session_a")) < events:
-            await store.woken(10 * PATIENCE)
+            seen = await store.woken(10 * PATIENCE, seen)

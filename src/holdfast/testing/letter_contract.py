@@ -265,5 +265,6 @@ async def take_all(store: Store, session_id: str) -> None:
 async def received(store: Store, letters: int) -> None:
     """Look and wait in turns until `session_a` has so many letters; be woken, rather than wait it out."""
     async with asyncio.timeout(PATIENCE):
+        seen = await store.woken(0)
         while len(await store.letters("session_a")) < letters:
-            await store.woken(10 * PATIENCE)
+            seen = await store.woken(10 * PATIENCE, seen)

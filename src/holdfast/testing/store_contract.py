@@ -341,6 +341,7 @@ class StoreContract(LetterContract):
                 store.posted("ann"),
                 store.discard("session_a", [1], epoch=1),
                 store.woken(0),
+                store.owners(),
                 store.save_snapshot("session_a", snapshot),
                 store.load_snapshot("session_a"),
                 store.sessions(),

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
+from functools import partial
 from threading import get_ident
 from typing import Any
 
@@ -17,18 +16,19 @@ from holdfast.follow import Signal, ToolOutput, ToolProgress
 from holdfast.journal import Journal
 from holdfast.messages import BlobRef, CallStatus, Document, Image, Text, ToolCall, ToolResult
 from holdfast.schema import InvalidArguments, encode_value
-from holdfast.store import Database
-from holdfast.tool import NOT_DONE, Call, Context, SessionInfo, Tool
+from holdfast.stragglers import OutOfTime
+from holdfast.tool import NOT_DONE, Call, Context, Lend, SessionInfo, Tool
 
 CUT_OFF = (
     "In doubt: this call was started and then cut off before its outcome was recorded. It may or may not have taken "
     "effect. It was not run again. Check before you repeat it."
 )
+GOES_ON = (
+    "In doubt: {name} {reason} told to stop, and did not. It may still be at work, and may or may not take effect. "
+    "It was not run again. Check before you repeat it."
+)
 NOT_RUN = "Cancelled: this call was not run, because the turn ended first ({reason})."
 STOPPED = "Cancelled: this call, which has no effect, was stopped because the turn ended first ({reason})."
-
-Lend = Callable[[], AbstractAsyncContextManager[Database]]
-"""What `ctx.transaction()` asks for the call's transaction."""
 
 _PARTS = msgspec.json.Decoder(tuple[Text | Image | Document, ...])
 
@@ -102,10 +102,12 @@ async def dispatch(
     ready: Ready, journal: Journal, outbox: list[Fact], seconds: float, lend: Lend
 ) -> ToolResult:
     """Run the tool and say how it ended. Facts its services put into `outbox` count only when it ended well."""
-    call = ready.call
+    call, context = ready.call, _context(ready, journal, outbox, lend)
+    run = partial(ready.tool.run, context, ready.arguments)
     try:
-        async with asyncio.timeout(seconds) as limit:
-            value = await ready.tool.run(_context(ready, journal, outbox, lend), ready.arguments)
+        value = await journal.stragglers.run(f"tool {call.name}", call.id, run, seconds)
+    except OutOfTime as late:
+        return _out_of_time(ready, seconds, late.stopped)
     except ToolError as error:
         return result_of(call, f"Error: {error}", "error")
     except WorkspaceError as error:
@@ -113,10 +115,19 @@ async def dispatch(
     except (Exception, asyncio.CancelledError, SystemExit) as error:
         if isinstance(error, asyncio.CancelledError) and stopped_from_outside():
             raise
-        late = isinstance(error, TimeoutError) and limit.expired()
-        reason = f"it took longer than {seconds:g} s and was stopped" if late else said(error)
-        return result_of(call, f"Error: {call.name} failed: {reason}.", "error")
+        return result_of(call, f"Error: {call.name} failed: {said(error)}.", "error")
     return shown_as(call, value)
+
+
+def _out_of_time(ready: Ready, seconds: float, stopped: bool) -> ToolResult:
+    """The outcome of a call that took too long. While one with an effect goes on nobody knows what becomes of it."""
+    call, reason = ready.call, f"took longer than {seconds:g} s and was"
+    if stopped:
+        return result_of(call, f"Error: {call.name} failed: it {reason} stopped.", "error")
+    if ready.tool.effect == "pure":
+        text = f"Error: {call.name} failed: it {reason} given up, since it did not stop."
+        return result_of(call, text, "error")
+    return result_of(call, GOES_ON.format(name=call.name, reason=reason), "in_doubt")
 
 
 async def reconciled(ready: Ready, journal: Journal, seconds: float) -> ToolResult | None:
@@ -125,14 +136,15 @@ async def reconciled(ready: Ready, journal: Journal, seconds: float) -> ToolResu
     if ready.attempt == 1 or ready.tool.effect != "reconcile" or ask is None:
         return None
     try:
-        async with asyncio.timeout(seconds):
-            value = await ask(_context(ready, journal, []))
-    except (Exception, asyncio.CancelledError) as error:
+        asking = partial(ask, _context(ready, journal, []))
+        value = await journal.stragglers.run(
+            f"reconcile of tool {ready.call.name}", ready.call.id, asking, seconds
+        )
+    except (Exception, asyncio.CancelledError, SystemExit) as error:
         if isinstance(error, asyncio.CancelledError) and stopped_from_outside():
             raise
-        return result_of(
-            ready.call, f"{CUT_OFF} (Asking what became of it failed: {said(error)})", "in_doubt"
-        )
+        why = f"no answer within {seconds:g} s" if isinstance(error, OutOfTime) else said(error)
+        return result_of(ready.call, f"{CUT_OFF} (Asking what became of it failed: {why})", "in_doubt")
     return None if value is NOT_DONE else shown_as(ready.call, value)
 
 

@@ -28,7 +28,7 @@ async def finish(stop: TurnStop, journal: Journal, manifest: Manifest, reason: s
     for call in turn.owed:
         journal.stage(ToolCompleted(result=_settled(call, stop), attempt=call.attempt))
     journal.stage(_terminal(stop, turn, reason))
-    outcome, last = journal.state.outcome, journal.state.messages[-1]
+    outcome, last = journal.state.outcome, journal.state.last_message
     assert outcome is not None
     await journal.flush()
     if has_gates(manifest, "after_turn"):

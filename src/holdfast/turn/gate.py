@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from functools import partial
 
 import msgspec
 from msgspec import structs
@@ -22,7 +22,6 @@ from holdfast.policy import Action, ActionKind
 from holdfast.turn.asks import author_asks, open_ask
 from holdfast.turn.call import Ready, prepare, result_of, said, stopped_from_outside
 
-T = TypeVar("T")
 Verdict = tuple[str, Decision]
 """Who decided, and what."""
 
@@ -67,7 +66,7 @@ async def _on_turn(point: Point, journal: Journal, manifest: Manifest) -> list[V
         point=point,
         session_id=journal.state.session_id,
         turn_id=journal.context.turn_id,
-        message=journal.state.messages[-1],
+        message=journal.state.last_message,
     )
     kind: ActionKind = "turn" if point == "before_turn" else "model"
     action = Action(
@@ -76,7 +75,7 @@ async def _on_turn(point: Point, journal: Journal, manifest: Manifest) -> list[V
         turn_id=event.turn_id,
         name=manifest.model if kind == "model" else "",
     )
-    return [*await ask_hooks(event, journal, manifest), *await _ask_policies(action, manifest)]
+    return [*await ask_hooks(event, journal, manifest), *await _ask_policies(action, journal, manifest)]
 
 
 async def before_tool(ready: Ready, journal: Journal, manifest: Manifest) -> Ready | Fact:
@@ -119,7 +118,7 @@ async def _policies_on(ready: Ready, journal: Journal, manifest: Manifest) -> li
         arguments=ready.text,
         effect=ready.tool.effect,
     )
-    return await _ask_policies(action, manifest)
+    return await _ask_policies(action, journal, manifest)
 
 
 def _decided(
@@ -173,7 +172,8 @@ async def ask_hooks(event: HookEvent, journal: Journal, manifest: Manifest) -> l
     for hook in manifest.hooks:
         if hook.point != event.point:
             continue
-        decision, failure = await _bounded(hook.run, event, min(hook.timeout, 30.0))
+        asked = partial(hook.run, event)
+        decision, failure = await _answer(f"hook {hook.id}", asked, min(hook.timeout, 30.0), journal)
         if failure and hook.guard:
             decision = Deny(f"the guard {hook.id} failed: {failure}")
         elif failure:
@@ -189,10 +189,11 @@ async def ask_hooks(event: HookEvent, journal: Journal, manifest: Manifest) -> l
     return decided
 
 
-async def _ask_policies(action: Action, manifest: Manifest) -> list[Verdict]:
+async def _ask_policies(action: Action, journal: Journal, manifest: Manifest) -> list[Verdict]:
     decided: list[Verdict] = []
     for policy in manifest.policies:
-        decision, failure = await _bounded(policy.decide, action, policy.timeout)
+        asked = partial(policy.decide, action)
+        decision, failure = await _answer(f"policy {policy.name}", asked, policy.timeout, journal)
         if failure or decision is None:
             decision = Deny(
                 f"the policy {policy.name} {f'failed: {failure}' if failure else 'decided nothing'}"
@@ -203,13 +204,12 @@ async def _ask_policies(action: Action, manifest: Manifest) -> list[Verdict]:
     return decided
 
 
-async def _bounded(
-    ask: Callable[[T], Awaitable[Decision | None]], question: T, seconds: float
+async def _answer(
+    who: str, ask: Callable[[], Awaitable[Decision | None]], seconds: float, journal: Journal
 ) -> tuple[Decision | None, str]:
     """What was decided, and why nothing was where that failed. What no log can hold is no decision."""
     try:
-        async with asyncio.timeout(seconds):
-            decision = await ask(question)
+        decision = await journal.stragglers.run(who, journal.state.session_id, ask, seconds)
         return None if decision is None else _checked(decision), ""
     except TimeoutError:
         return None, f"no answer within {seconds:g} s"

@@ -15,7 +15,7 @@ from holdfast.events import Fact, ToolCompleted, ToolStarted
 from holdfast.journal import Journal
 from holdfast.manifest import Manifest
 from holdfast.store import digest_of
-from holdfast.turn.call import Ready, dispatch, is_long, limited, reconciled
+from holdfast.turn.call import Ready, dispatch, is_long, limited, reconciled, stopped_from_outside
 from holdfast.turn.gate import after_tool, has_gates
 from holdfast.turn.transaction import CallTransaction
 
@@ -72,6 +72,8 @@ def _lanes(ready: list[Ready], parallel: bool) -> list[Lane]:
 
 async def _run_lane(lane: Lane, claimed: set[str], journal: Journal, manifest: Manifest) -> None:
     for call in lane:
+        if stopped_from_outside():  # the call before it may have kept that to itself
+            raise asyncio.CancelledError
         if call.call.id not in claimed:
             await journal.record(_claim(call, journal))
         await _run(call, journal, manifest)

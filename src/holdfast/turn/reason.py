@@ -23,34 +23,29 @@ async def reason(journal: Journal, manifest: Manifest) -> None:
     """Ask the model once. Stages its message, or records why there is none. Raises `StoreError`."""
     turn = journal.running
     if turn.steering:
-        journal.stage(TurnSteered(inputs=tuple(message.id for message in turn.steering)))
+        journal.stage(TurnSteered(inputs=tuple(entry.message.id for entry in turn.steering)))
     if turn.shown_id:
         journal.stage(OutputMessageReplaced(message_id=turn.shown_id, reason="the model was cut off"))
     await journal.flush()
     if (manifest.hooks or manifest.policies) and await turn_refused(journal, manifest):
         return
     message_id = new_id("message")
+    await journal.history.recall(journal.state)
     request = build_request(journal.state, journal.derived(Prompt), manifest)
     watch = Watch(journal, turn.id, message_id)
-    limit: asyncio.Timeout | None = None
     try:
-        if turn.deadline is None:
-            reply = await ask_driver(manifest.driver, request, watch.emit)
-        else:
-            async with asyncio.timeout((turn.deadline - journal.now()).total_seconds()) as limit:
-                reply = await ask_driver(manifest.driver, request, watch.emit)
+        reply = await ask_driver(request, watch.emit, journal, manifest)
         reply = name_reply(reply, message_id, turn)
     except asyncio.CancelledError:
-        watch.keep()
+        watch.give_up()
         raise
     except Exception as error:
-        watch.keep()
-        if limit is not None and limit.expired():  # the planner ends the turn
-            journal.reached = turn.deadline
-        else:
+        watch.give_up()
+        if turn.deadline is None or journal.reached != turn.deadline:  # else the planner ends the turn
             await journal.record(failed(error, turn, manifest, journal.now()))
         return
     watch.done()
+    cost = manifest.price(reply, journal.now())
     journal.stage(
         OutputMessageCompleted(
             message=reply.message,
@@ -62,5 +57,7 @@ async def reason(journal: Journal, manifest: Manifest) -> None:
             usage=reply.usage,
             duration_ms=watch.elapsed_ms(),
             first_token_ms=watch.first_token_ms,
+            cost=cost.amount if cost else None,
+            price_date=cost.price_date if cost else None,
         )
     )

@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import random
 from datetime import datetime, timedelta
+from functools import partial
 from typing import get_args
 
 from holdfast.driver import Driver, Emit, Reply, Request
 from holdfast.errors import ConfigError, DriverError, DriverErrorKind, MissingCredential
 from holdfast.events import Failure, ReasonFailed
+from holdfast.journal import Journal
 from holdfast.manifest import Manifest
 from holdfast.state import TurnState
+from holdfast.stragglers import OutOfTime
 from holdfast.turn.call import plain, said, stopped_from_outside
 
 FIRST_WAIT = 1.0
@@ -20,7 +23,19 @@ LONGEST_WAIT = 60.0
 """Seconds at most before any retry."""
 
 
-async def ask_driver(driver: Driver, request: Request, emit: Emit) -> Reply:
+async def ask_driver(request: Request, emit: Emit, journal: Journal, manifest: Manifest) -> Reply:
+    """The driver's reply. Raises when the time of the turn is over before, and `journal.reached` says so."""
+    turn = journal.running
+    seconds = None if turn.deadline is None else (turn.deadline - journal.now()).total_seconds()
+    ask = partial(_ask, manifest.driver, request, emit)
+    try:
+        return await journal.stragglers.run(f"model {manifest.model}", turn.id, ask, seconds)
+    except OutOfTime:
+        journal.reached = turn.deadline
+        raise
+
+
+async def _ask(driver: Driver, request: Request, emit: Emit) -> Reply:
     """The driver's reply. A `CancelledError` of its own making is a failure like any other."""
     try:
         return await driver.reply(request, emit)

@@ -21,10 +21,11 @@ Verdict = Literal["approved", "denied"]
 """An answer to an ask."""
 
 
-async def accept(journal: Journal, manifest: Manifest, content: Content, *, key: str = "") -> str:
+async def accept(journal: Journal, manifest: Manifest | None, content: Content, *, key: str = "") -> str:
     """Make the input durable and return the id of its turn; the same key again returns the same turn.
 
-    When nothing else is under way the turn begins in the same append. Raises `InputRejected`, `StoreError`.
+    When nothing else is under way the turn begins in the same append, under this manifest; without one it is begun by
+    whoever drives the session. Raises `InputRejected`, `StoreError`.
     """
     message = input_message(content)
     check_text(key=key)
@@ -32,7 +33,7 @@ async def accept(journal: Journal, manifest: Manifest, content: Content, *, key:
     return await _tell_input(fact, journal, manifest)
 
 
-async def steer(journal: Journal, manifest: Manifest, content: Content, *, key: str = "") -> str:
+async def steer(journal: Journal, manifest: Manifest | None, content: Content, *, key: str = "") -> str:
     """Make the input part of the turn under way, to enter before its next model call; the id of that turn.
 
     Without a turn under way it is an ordinary input. Raises as `accept` does.
@@ -69,7 +70,9 @@ async def resolve(journal: Journal, call_id: str, result: Any, *, by: str, reaso
     await _tell(CallResolved(call_id=call_id, by=by, result=shown, reason=reason), journal)
 
 
-async def rerun(journal: Journal, manifest: Manifest, call_id: str, *, by: str, reason: str = "") -> str:
+async def rerun(
+    journal: Journal, manifest: Manifest | None, call_id: str, *, by: str, reason: str = ""
+) -> str:
     """Have a call in doubt run again, in the turn whose id this returns. Raises `UnknownCall`."""
     check_text(by=by, reason=reason)
     fact = CallResolved(call_id=call_id, by=by, turn_id=new_turn(), reason=reason)
@@ -94,7 +97,7 @@ async def go_on(journal: Journal, *, by: str = "") -> bool:
     return True
 
 
-async def _tell_input(fact: InputMessage, journal: Journal, manifest: Manifest) -> str:
+async def _tell_input(fact: InputMessage, journal: Journal, manifest: Manifest | None) -> str:
     """The turn that the input belongs to: of several with one key, the one that was said first."""
     if fact.key:
         await journal.look()

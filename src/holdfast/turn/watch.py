@@ -27,6 +27,7 @@ class Watch:
         self._words: list[str] = []
         """Shown and not yet kept."""
         self._timer: asyncio.TimerHandle | None = None
+        self._over = False
 
     def elapsed_ms(self) -> int:
         return round((self._now() - self._started) * 1000)
@@ -39,6 +40,11 @@ class Watch:
             self._journal.stage(OutputMessageShown(message_id=self._message_id, text=plain(words)))
             self._journal.flush_within(0.0)
 
+    def give_up(self) -> None:
+        """Keep the words that were shown; what a driver that goes on all the same has to say is not heard."""
+        self._over = True
+        self.keep()
+
     def done(self) -> None:
         """Nothing is left to keep: the whole message is on the log, or about to be."""
         if self._timer is not None:
@@ -46,6 +52,8 @@ class Watch:
             self._timer = None
 
     def emit(self, kind: DeltaKind, piece: str, index: int) -> None:
+        if self._over:
+            return
         if self.first_token_ms is None:
             self.first_token_ms = self.elapsed_ms()
         journal = self._journal

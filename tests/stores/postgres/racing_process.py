@@ -7,6 +7,7 @@ last event that they get. Each notes in its journal what it believes.
 """
 
 import asyncio
+import logging
 import os
 import random
 import sys
@@ -184,6 +185,7 @@ async def write(store: Store, journal: RaceJournal, seed: str, sessions: list[st
 
 async def read(store: Store, journal: RaceJournal, cursors: dict[str, int]) -> None:
     """Go on behind the cursors. Nothing is looked for unless the store says so: what it keeps to itself is missed."""
+    heard = await store.woken(0)
     while cursors:
         for session in tuple(cursors):
             while page := await store.read(session, after=cursors[session], limit=50):
@@ -194,7 +196,7 @@ async def read(store: Store, journal: RaceJournal, cursors: dict[str, int]) -> N
                     del cursors[session]
                     break
         if cursors:
-            await store.woken(3_600)
+            heard = await store.woken(3_600, heard)
 
 
 def cursors_of(path: Path, sessions: list[str]) -> dict[str, int]:
@@ -230,4 +232,5 @@ async def main(role: str, url: str, path: str, seed: str, *sessions: str) -> Non
 
 
 if __name__ == "__main__":
+    logging.getLogger("holdfast").setLevel(logging.ERROR)  # that a server is away is no news here
     asyncio.run(main(*sys.argv[1:]))

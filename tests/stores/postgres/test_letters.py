@@ -11,6 +11,7 @@ from holdfast.store import Terms
 from holdfast.stores.postgres import PostgresStore
 from holdfast.testing.letter_contract import left_in, letter, take_all
 from holdfast.testing.said import START, said, texts
+from tests.stores.postgres.server import Server
 from tests.stores.postgres.wire import wire_to
 
 
@@ -118,6 +119,20 @@ async def test_what_is_remembered_of_letters_long_gone_is_forgotten(
         await direct.post("session_a", letter("session_a", "later"))
         assert await admin.fetchval("SELECT count(*) FROM received") == count
     assert len(await direct.letters("session_a")) == 18
+
+
+async def test_a_letter_survives_a_crash_of_a_server_that_was_told_not_to_wait_for_the_disk(
+    own_server: Server,
+) -> None:
+    store = PostgresStore(own_server.url + "?synchronous_commit=off")
+    await store.open()
+    await store.append("session_a", said("session_a", 1, "one"), expected=0, epoch=1)
+    for n in range(20):
+        await store.post("session_a", letter("session_a", f"{n}"))
+    own_server.kill()
+    own_server.start()
+    assert len(await store.letters("session_a")) == 20
+    await store.close()
 
 
 async def test_a_letter_that_cannot_be_read_is_noticed(

@@ -26,9 +26,9 @@ async def pair(postgres_url: str, schema: str) -> AsyncIterator[tuple[PostgresSt
         await store.close()
 
 
-async def is_woken(store: PostgresStore, seconds: float = LONG) -> bool:
+async def is_woken(store: PostgresStore, seconds: float = LONG, since: int | None = None) -> bool:
     start = time.monotonic()
-    await store.woken(seconds)
+    await store.woken(seconds, since)
     return time.monotonic() - start < seconds / 2
 
 
@@ -52,9 +52,10 @@ async def test_what_was_written_while_nobody_waited_wakes_the_next_who_does(
     pair: tuple[PostgresStore, PostgresStore],
 ) -> None:
     writer, listener = pair
+    seen = await listener.woken(0)
     await writer.append("session_a", said("session_a", 1, "hello"), expected=0, epoch=1)
     await asyncio.sleep(0.2)
-    assert await is_woken(listener)
+    assert await is_woken(listener, since=seen)
 
 
 async def test_when_nothing_is_written_waiting_ends_in_time(
@@ -91,9 +92,10 @@ async def test_cp68_a_lost_connection_is_made_again_and_whoever_waits_looks(
     writer, listener = pair
     connection = await asyncpg.connect(postgres_url)
     end = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE query = $1"
+    seen = await listener.woken(0)
     assert await connection.fetchval(end, f'LISTEN "{schema}"') == 1
     await connection.close()
-    assert await is_woken(listener)  # something may have been said meanwhile
+    assert await is_woken(listener, since=seen)  # something may have been said meanwhile
     waiting = asyncio.ensure_future(is_woken(listener))
     await asyncio.sleep(0.05)
     await writer.append("session_a", said("session_a", 1, "hello"), expected=0, epoch=1)

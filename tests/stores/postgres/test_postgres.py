@@ -5,7 +5,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 import asyncpg
 import pytest
@@ -16,6 +16,7 @@ from holdfast.store import Snapshot, Terms
 from holdfast.stores import postgres
 from holdfast.stores.postgres import PostgresStore
 from holdfast.stores.postgres_server import queries
+from holdfast.testing.letter_contract import letter
 from holdfast.testing.said import START, said
 
 
@@ -61,6 +62,69 @@ async def test_a_blob_that_changed_is_noticed(store: PostgresStore, admin: async
     await admin.execute("UPDATE blobs SET data = 'previous'")
     with pytest.raises(StoreCorrupt, match=digest):
         await store.get_blob(digest)
+
+
+async def test_a_blob_that_changed_is_mended_when_it_is_kept_again(
+    store: PostgresStore, admin: asyncpg.Connection
+) -> None:
+    digest = await store.put_blob(b"precious")
+    await admin.execute("UPDATE blobs SET data = 'previous'")
+    assert await store.put_blob(b"precious") == digest
+    assert await store.get_blob(digest) == b"precious"
+    place = await admin.fetchrow("SELECT ctid, xmax::text FROM blobs")
+    await store.put_blob(b"precious")
+    assert await admin.fetchrow("SELECT ctid, xmax::text FROM blobs") == place, (
+        "written or locked for nothing"
+    )
+
+
+async def test_every_write_waits_for_the_disk_whatever_the_server_was_told(
+    store: PostgresStore, postgres_url: str, schema: str, admin: asyncpg.Connection
+) -> None:
+    await admin.execute("""
+        CREATE TABLE commits (what text, synchronous text);
+        CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS $$
+        DECLARE place text := format('%I.commits', TG_TABLE_SCHEMA);
+        BEGIN
+            EXECUTE 'INSERT INTO ' || place || ' VALUES ($1, $2)'
+            USING TG_OP || ' ' || TG_TABLE_NAME, current_setting('synchronous_commit');
+            RETURN NULL;
+        END $$""")
+    for table in ("sessions", "blobs", "snapshots", "letters"):
+        await admin.execute(f"""
+            CREATE CONSTRAINT TRIGGER noted AFTER INSERT OR UPDATE OR DELETE ON {table}
+            DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION note()""")
+    hasty = PostgresStore(f"{postgres_url}?synchronous_commit=off", schema=schema)
+    await hasty.open()
+    writes: list[Callable[[], Awaitable[object]]] = [
+        lambda: hasty.claim("session_a", owner="ann", hold=60.0),
+        lambda: hasty.renew("ann", 60.0),
+        lambda: hasty.save_snapshot("session_a", Snapshot(sequence=1, version=1, body=b"")),
+        lambda: hasty.save_snapshot("session_a", Snapshot(sequence=2, version=1, body=b"")),
+        lambda: hasty.put_blob(b"precious"),
+        lambda: hasty.post("session_a", letter("session_a", "hello")),
+        lambda: hasty.discard("session_a", [1], epoch=2),
+    ]
+    for write in writes:
+        await write()
+    await admin.execute("UPDATE blobs SET data = 'previous'; TRUNCATE TABLE commits")
+    for write in (writes[0], *writes[1:4], writes[4], writes[5]):
+        await write()
+    await hasty.put_blob(b"another")
+    await hasty.discard("session_a", [2], epoch=3)
+    await hasty.close()
+    noted = {tuple(row) for row in await admin.fetch("SELECT what, synchronous FROM commits")}
+    assert noted == {
+        (what, "on")
+        for what in (
+            "UPDATE sessions",
+            "UPDATE snapshots",
+            "UPDATE blobs",
+            "INSERT blobs",
+            "INSERT letters",
+            "DELETE letters",
+        )
+    }
 
 
 async def test_a_value_larger_than_postgres_takes_is_refused_first(
@@ -127,9 +191,10 @@ async def test_every_query_uses_a_key(store: PostgresStore, schema: str, admin: 
     for name, query in queries(schema)._asdict().items():
         if name in NO_QUERIES:
             continue
-        arguments = ", ".join(["NULL"] * len(set(re.findall(r"\$\d", query))))
+        count = len(set(re.findall(r"\$\d", query)))
+        arguments = f"({', '.join(['NULL'] * count)})" if count else ""
         await admin.execute(f"PREPARE {name}_query AS {query}")
-        rows = await admin.fetch(f"EXPLAIN EXECUTE {name}_query ({arguments})")
+        rows = await admin.fetch(f"EXPLAIN EXECUTE {name}_query {arguments}")
         plan = "\n".join(row[0] for row in rows)
         assert (name == "heads") == ("Seq Scan" in plan), (name, plan)
 

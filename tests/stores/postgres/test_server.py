@@ -15,7 +15,7 @@ from holdfast.stores.postgres import PostgresStore
 from holdfast.stores.postgres_server import in_schema, migrations
 from holdfast.testing.letter_contract import letter
 from holdfast.testing.said import said
-from tests.stores.postgres.server import free_port
+from tests.stores.postgres.server import Server, free_port
 
 
 @pytest.fixture
@@ -36,8 +36,8 @@ def at(url: str, *, user: str = "", database: str = "", port: int = 0, query: st
     )
 
 
-async def opened(url: str, schema: str = "holdfast") -> None:
-    store = PostgresStore(url, schema=schema)
+async def opened(url: str, schema: str = "holdfast", *, patience: float = 30.0) -> None:
+    store = PostgresStore(url, schema=schema, patience=patience)
     await store.open()
     await store.close()
 
@@ -188,11 +188,33 @@ async def test_what_is_wrong_with_an_address_is_said_without_the_password(
     change: dict[str, str], kind: type[HoldfastError], text: str, postgres_url: str
 ) -> None:
     with pytest.raises(kind, match=text) as refused:
-        await opened(at(postgres_url, **change))  # type: ignore[arg-type]
+        await opened(at(postgres_url, **change), patience=0.2)  # type: ignore[arg-type]
     error: BaseException | None = refused.value
     while error is not None:
         assert "s3" not in str(error)
         error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+
+
+async def test_a_server_that_restarts_is_waited_for(
+    own_server: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    own_server.kill()
+    store = PostgresStore(own_server.url)
+    opening = asyncio.ensure_future(store.open())
+    await asyncio.sleep(0.3)
+    assert not opening.done()
+    await asyncio.to_thread(own_server.start)
+    await opening
+    await store.append("session_a", said("session_a", 1, "one"), expected=0, epoch=1)
+    await store.close()
+    (waiting,) = [it.getMessage() for it in caplog.records if "cannot be reached" in it.getMessage()]
+    assert waiting.endswith("; waiting for up to 30 s")
+
+
+async def test_a_server_that_stays_away_is_said_to_have_been_waited_for() -> None:
+    store = PostgresStore(f"postgresql://me@127.0.0.1:{free_port()}/d", patience=0.3)
+    with pytest.raises(StoreError, match=r"cannot be reached .*waited for, for 0\.3 s"):
+        await store.open()
 
 
 def test_the_registry_knows_a_postgres_store_by_its_url(tmp_path: Path) -> None:

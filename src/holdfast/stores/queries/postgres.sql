@@ -1,5 +1,7 @@
 -- Every statement that runs on a Postgres store. Each begins with `-- name: what it is for`; $1, $2 … are its
--- arguments in order. Where the store's schema has another name, that name stands in place of `holdfast`.
+-- arguments in order. Where the store's schema has another name, that name stands in place of `holdfast`. What is written
+-- is durable before it is acknowledged, also where `synchronous_commit` is off for the sake of others: functions turn it on
+-- for their transaction, and so does each other write in what it returns, which only one that wrote something gets to.
 
 -- append: Many appends at once; see the function. A row comes back for each that is refused.
 SELECT item, stands_at, belongs_to
@@ -14,7 +16,9 @@ FROM holdfast.append_and_take($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12,
 UPDATE holdfast.sessions
 SET epoch = epoch + 1, owner = $2, held_until = clock_timestamp() + $3::double precision * interval '1 second'
 WHERE id = $1 AND (held_until IS NULL OR held_until <= clock_timestamp() OR owner = $2)
-RETURNING epoch;
+RETURNING
+    epoch,
+    CASE WHEN current_setting('synchronous_commit') = 'off' THEN set_config('synchronous_commit', 'on', true) END;
 
 -- holder: Who holds a session, and for how many more seconds, to say why a claim was refused.
 SELECT owner, extract(epoch FROM held_until - clock_timestamp())::double precision AS seconds
@@ -34,7 +38,8 @@ WITH held AS (
 UPDATE holdfast.sessions AS kept
 SET held_until = clock_timestamp() + $2::double precision * interval '1 second'
 FROM held
-WHERE kept.number = held.number;
+WHERE kept.number = held.number
+RETURNING CASE WHEN current_setting('synchronous_commit') = 'off' THEN set_config('synchronous_commit', 'on', true) END;
 
 -- due: Sessions that nobody holds: those that were due by $1, the longest due first, and those with letters.
 SELECT id
@@ -72,6 +77,9 @@ WHERE number IN (SELECT session FROM holdfast.letters)
   AND (owner = $1 OR held_until IS NULL OR held_until <= clock_timestamp())
 ORDER BY number;
 
+-- owners: Those who hold a session now.
+SELECT DISTINCT owner FROM holdfast.sessions WHERE owner > '' AND held_until > clock_timestamp();
+
 -- discard: Letters $3 to a session are gone if its epoch is $2. Its epoch comes back, and nobody claims it meanwhile.
 WITH standing AS MATERIALIZED (
     SELECT number, epoch FROM holdfast.sessions WHERE id = $1 FOR SHARE
@@ -79,6 +87,7 @@ WITH standing AS MATERIALIZED (
     DELETE FROM holdfast.letters AS kept
     USING standing
     WHERE kept.session = standing.number AND standing.epoch = $2 AND kept.number = ANY($3::bigint[])
+    RETURNING CASE WHEN current_setting('synchronous_commit') = 'off' THEN set_config('synchronous_commit', 'on', true) END
 )
 SELECT epoch FROM standing;
 
@@ -104,7 +113,8 @@ INSERT INTO holdfast.snapshots AS kept (session, sequence, version, body)
 SELECT number, $2, $3, $4 FROM holdfast.sessions WHERE id = $1
 ON CONFLICT (session) DO UPDATE
 SET sequence = excluded.sequence, version = excluded.version, body = excluded.body
-WHERE kept.sequence <= excluded.sequence;
+WHERE kept.sequence <= excluded.sequence
+RETURNING CASE WHEN current_setting('synchronous_commit') = 'off' THEN set_config('synchronous_commit', 'on', true) END;
 
 -- load: A session's snapshot.
 SELECT snapshots.sequence, snapshots.version, snapshots.body
@@ -112,8 +122,15 @@ FROM holdfast.snapshots
 JOIN holdfast.sessions AS kept ON kept.number = snapshots.session
 WHERE kept.id = $1;
 
--- keep: A blob, unless it is there.
-INSERT INTO holdfast.blobs (digest, data) VALUES ($1, $2) ON CONFLICT DO NOTHING;
+-- keep: A blob, unless it is there. One whose bytes are not those of its digest any more is mended.
+WITH kept AS (
+    INSERT INTO holdfast.blobs (digest, data) VALUES ($1, $2) ON CONFLICT DO NOTHING
+    RETURNING CASE WHEN current_setting('synchronous_commit') = 'off' THEN set_config('synchronous_commit', 'on', true) END
+), mended AS (
+    UPDATE holdfast.blobs SET data = $2 WHERE digest = $1 AND data <> $2
+    RETURNING CASE WHEN current_setting('synchronous_commit') = 'off' THEN set_config('synchronous_commit', 'on', true) END
+)
+SELECT FROM kept, mended;
 
 -- blob: The bytes under a digest.
 SELECT data FROM holdfast.blobs WHERE digest = $1;

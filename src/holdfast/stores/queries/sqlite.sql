@@ -72,6 +72,11 @@ WHERE number IN (SELECT session FROM letters)
   AND (held_by IS NULL OR held_by = ?1 OR held_until <= ?2 OR held_boot <> ?3)
 ORDER BY number;
 
+-- owners: Those who hold a session at the moment ?1 since the start ?2.
+SELECT DISTINCT held_by
+FROM sessions
+WHERE (due_at IS NOT NULL OR held_by IS NOT NULL) AND held_by > '' AND held_until > ?1 AND held_boot = ?2;
+
 -- take: Letter ?2 is gone, if it is one to the session ?1.
 DELETE FROM letters WHERE number = ?2 AND session = (SELECT number FROM sessions WHERE id = ?1);
 
@@ -84,8 +89,9 @@ WHERE snapshots.sequence <= excluded.sequence;
 -- load: The snapshot of a session.
 SELECT sequence, version, body FROM snapshots WHERE number = (SELECT number FROM sessions WHERE id = ?1);
 
--- keep: A blob, unless it is there.
-INSERT INTO blobs (digest, data) VALUES (?1, ?2) ON CONFLICT DO NOTHING;
+-- keep: A blob, unless it is there. One whose bytes are not those of its digest any more is mended.
+INSERT INTO blobs (digest, data) VALUES (?1, ?2)
+ON CONFLICT DO UPDATE SET data = excluded.data WHERE blobs.data IS NOT excluded.data;
 
 -- standing: Sequence and epoch, to say why an append was refused.
 SELECT sequence, epoch FROM sessions WHERE id = ?1;

@@ -39,21 +39,27 @@ def fold(session_id: str, events: Iterable[Event]) -> State:
 
 def extend(state: State, fact: Fact, context: EventContext, now: datetime) -> Event:
     """The fact as this session's next event, taken in."""
-    event = enveloped(fact, context, now, session_id=state.session_id, sequence=state.sequence + 1)
+    event = Event(
+        id=new_id("event"),
+        type=fact.kind,
+        ts=now,
+        session_id=state.session_id,
+        sequence=state.sequence + 1,
+        context=context,
+        data=fact,
+    )
     apply(state, event)
     return event
 
 
-def enveloped(
-    fact: Fact, context: EventContext, now: datetime, *, session_id: str, sequence: int = 0
-) -> Event:
-    """The fact as an event of this session: the one with this number, or (0) one that has no place in the log yet."""
+def unplaced(fact: Fact, context: EventContext, now: datetime, session_id: str) -> Event:
+    """The fact as an event of this session that has no place in the log yet."""
     return Event(
         id=new_id("event"),
         type=fact.kind,
         ts=now,
         session_id=session_id,
-        sequence=sequence,
+        sequence=0,
         context=context,
         data=fact,
     )

@@ -20,7 +20,7 @@ from msgspec import structs
 
 from holdfast.errors import SessionHeld, StoreCorrupt, Superseded, UsageError
 from holdfast.events import Event, EventContext, Fact, TurnRecovered
-from holdfast.fold import enveloped, extend
+from holdfast.fold import extend, unplaced
 from holdfast.follow import Follower, Signal
 from holdfast.history import History, catch_up
 from holdfast.services import Scope
@@ -240,7 +240,7 @@ class Journal:
     async def post(self, fact: Fact, context: EventContext | None = None) -> None:
         """Leave this fact for the session's writer to record, durably."""
         session_id = self.state.session_id
-        letter = enveloped(fact, context or self.context, self.now(), session_id=session_id)
+        letter = unplaced(fact, context or self.context, self.now(), session_id)
         await self.store.post(session_id, letter)
         if self.state.status_of(letter.context.turn_id) is None:
             self.posted[letter.context.turn_id] = letter.id

@@ -183,7 +183,7 @@ class State(Struct, kw_only=True, omit_defaults=True):
             return turn.deadline
         if turn.retry_at is not None:
             return turn.retry_at if turn.deadline is None else min(turn.retry_at, turn.deadline)
-        if asking := self._asking(turn):
+        if self.asks and (asking := self._asking(turn)):
             ends = [turn.deadline, *(self.asks[call.ask_id].expires_at for call in asking)]
             return min((end for end in ends if end is not None), default=None)
         return _at_once(turn.started_at)

@@ -11,7 +11,10 @@ from holdfast.journal import Journal
 from holdfast.turn.call import plain
 
 KEPT_WITHIN = 1.0
-"""Seconds after which words that were shown are put on the log, should the message not be finished by then."""
+"""Seconds after which words that were shown are put on the log, should the message not be finished by then. Doubled
+each time, so that a long message is not written in a hundred pieces."""
+KEPT_AT_LAST = 8.0
+"""Seconds at most."""
 
 
 class Watch:
@@ -27,6 +30,7 @@ class Watch:
         self._words: list[str] = []
         """Shown and not yet kept."""
         self._timer: asyncio.TimerHandle | None = None
+        self._wait = KEPT_WITHIN
         self._over = False
 
     def elapsed_ms(self) -> int:
@@ -35,6 +39,7 @@ class Watch:
     def keep(self) -> None:
         """Stage the words that were shown since the last time, to be durable soon."""
         words, self._words = "".join(self._words), []
+        self._wait = min(self._wait * 2, KEPT_AT_LAST)
         self.done()
         if words and self._journal.broken is None:
             self._journal.stage(OutputMessageShown(message_id=self._message_id, text=plain(words)))
@@ -60,7 +65,7 @@ class Watch:
         if kind == "text":
             self._words.append(piece)
             if self._timer is None:
-                self._timer = asyncio.get_running_loop().call_later(KEPT_WITHIN, self.keep)
+                self._timer = asyncio.get_running_loop().call_later(self._wait, self.keep)
         if not journal.followed:
             return
         if kind == "text":

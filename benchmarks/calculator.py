@@ -14,6 +14,7 @@ from typing import Literal
 from holdfast import Agent, Message, Reply, Request, Runtime, Text, Tool, ToolCall, tool
 from holdfast.driver import Emit
 
+INSTRUCTIONS = "You are a calculator. Use the add tool."
 QUESTION = "What is 2 + 3?"
 ARGUMENTS = '{"a": 2, "b": 3}'
 ANSWER = "The sum is 5."
@@ -111,7 +112,7 @@ def adding(effect: Literal["once", "pure"] = "once") -> Tool:
 
 def calculator(model: Calculator, *, effect: Literal["once", "pure"] = "once") -> Agent:
     """The agent."""
-    return Agent("You are a calculator. Use the add tool.", model=model, tools=[adding(effect)])
+    return Agent(INSTRUCTIONS, model=model, tools=[adding(effect)])
 
 
 async def one_turn(runtime: Runtime, agent: Agent) -> None:

@@ -63,8 +63,8 @@ def w7(effort: Effort) -> list[Figure]:
 def first_turn(*arguments: str, before: tuple[str, ...] = ()) -> Ran:
     """Run `first_turn.py` under the command `before`, if any."""
     command = [*before, sys.executable, str(FIRST_TURN), *arguments]
-    environment = {**_environment(), "BENCH_BEGAN": repr(time.time())}
-    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=True, timeout=LIMIT)
+    told = {**environment(), "BENCH_BEGAN": repr(time.time())}
+    done = subprocess.run(command, env=told, stdout=subprocess.PIPE, check=True, timeout=LIMIT)
     return msgspec.json.decode(done.stdout, type=Ran)
 
 
@@ -93,7 +93,7 @@ def _python(code: str) -> tuple[float, str]:
     began = time.perf_counter()
     done = subprocess.run(
         [sys.executable, "-c", code],
-        env=_environment(),
+        env=environment(),
         stdout=subprocess.PIPE,
         text=True,
         check=True,
@@ -102,10 +102,11 @@ def _python(code: str) -> tuple[float, str]:
     return time.perf_counter() - began, done.stdout
 
 
-def _environment() -> dict[str, str]:
+def environment() -> dict[str, str]:
     """Ours, with this package to be found and bytecode kept as it would be for a user."""
     kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
-    return {**kept, "PYTHONPATH": str(ROOT)}
+    places = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {**kept, "PYTHONPATH": os.pathsep.join(places)}
 
 
 def _elapsed(name: str, seconds: list[float]) -> Figure:

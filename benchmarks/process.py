@@ -48,3 +48,12 @@ def _sync_time(file: int) -> float:
     os.write(file, bytes(4096))
     os.fdatasync(file)
     return time.perf_counter() - began
+
+
+def cpu_of(pid: int) -> float:
+    """Seconds of processor time that the threads of this process have had."""
+    had = 0
+    for thread in os.listdir(f"/proc/{pid}/task"):
+        with open(f"/proc/{pid}/task/{thread}/schedstat", "rb") as file:
+            had += int(file.read().split()[0])
+    return had / 1e9

@@ -10,7 +10,7 @@ from typing import Any
 
 import apsw
 
-from benchmarks.figures import Figure, target_of, verdict
+from benchmarks.figures import Figure, Target, target_of
 
 HEAD = ("", "figure", "unit", "median", "least", "other clock", "reach", "hold")
 
@@ -38,11 +38,12 @@ def _processor() -> str:
         return platform.machine()
 
 
-def table(figures: Iterable[Figure]) -> str:
-    """The figures in columns."""
+def table(figures: Sequence[Figure]) -> str:
+    """The figures in columns, and below them why some could not be measured."""
     rows = [HEAD, *(_row(figure) for figure in figures)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(HEAD))]
-    return "\n".join(_line(row, widths) for row in rows)
+    skipped = [f"{it.workload}, {it.name}: skipped: {it.skipped}" for it in figures if it.skipped]
+    return "\n".join([*(_line(row, widths) for row in rows), *skipped])
 
 
 def _line(row: Sequence[str], widths: Sequence[int]) -> str:
@@ -61,16 +62,16 @@ def _row(figure: Figure) -> tuple[str, ...]:
         figure.workload.upper(),
         figure.name,
         unit,
-        number(figure.median),
+        "skipped" if figure.skipped else number(figure.median),
         number(min(figure.values)) if len(figure.values) > 1 else "",
         "" if other is None else number(other),
-        _judged(figure, target.reach) if target else "",
-        _judged(figure, target.hold) if target else "",
+        _judged(figure, target, target.reach) if target else "",
+        _judged(figure, target, target.hold) if target else "",
     )
 
 
-def _judged(figure: Figure, limit: float) -> str:
-    return f"≤ {limit:g} {verdict(figure, limit):<4}"
+def _judged(figure: Figure, target: Target, limit: float) -> str:
+    return f"{target.sign} {limit:g} {target.verdict(figure, limit):<4}"
 
 
 def number(value: float) -> str:
@@ -83,7 +84,11 @@ def number(value: float) -> str:
 def misses(figures: Iterable[Figure]) -> list[str]:
     """The workloads that do not reach what they must."""
     return sorted(
-        {it.workload for it in figures if (target := target_of(it)) and verdict(it, target.reach) == "MISS"}
+        {
+            it.workload
+            for it in figures
+            if (target := target_of(it)) and target.verdict(it, target.reach) == "MISS"
+        }
     )
 
 
@@ -98,11 +103,17 @@ def _datum(figure: Figure) -> dict[str, Any]:
         "name": figure.name,
         "unit": figure.unit,
         "clock": figure.clock,
-        "median": figure.median,
+        "median": None if figure.skipped else figure.median,
         "values": figure.values,
         "other": figure.other,
     }
+    if figure.skipped:
+        datum["skipped"] = figure.skipped
     if target := target_of(figure):
-        for name, limit in target._asdict().items():
-            datum[name] = {"limit": limit, "verdict": verdict(figure, limit)}
+        for name, limit in (("reach", target.reach), ("hold", target.hold)):
+            datum[name] = {
+                "limit": limit,
+                "least": target.least,
+                "verdict": target.verdict(figure, limit),
+            }
     return datum

@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from benchmarks import cold, workloads
+from benchmarks import cold, fleet, resumed, streams, workloads
 from benchmarks.figures import Effort, Figure
 
 LIMIT = 600
@@ -30,12 +30,17 @@ def _in_loop(run: Callable[[Effort], Coroutine[Any, Any, list[Figure]]]) -> Part
 
 PARTS: dict[str, tuple[Part, ...]] = {
     "w1": (_in_loop(workloads.w1),),
-    "w2": (_in_loop(workloads.w2),),
+    "w2": (_in_loop(workloads.w2), _in_loop(streams.streamed)),
     "w3": (_in_loop(workloads.w3),),
     "w4": (_in_loop(workloads.w4),),
     "w5": (_in_loop(workloads.w5), cold.syncs),
     "w6": (_in_loop(workloads.w6_memory), _in_loop(workloads.w6_file)),
     "w7": (cold.w7,),
+    "many": (_in_loop(fleet.many),),
+    "postgres": (_in_loop(fleet.postgres),),
+    "open": (_in_loop(resumed.opened),),
+    "recover": (_in_loop(resumed.recovered),),
+    "idle": (_in_loop(resumed.idle),),
 }
 """What is measured, by workload."""
 

@@ -9,40 +9,29 @@ from __future__ import annotations
 import asyncio
 import gc
 import statistics
-import tempfile
 import time
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
-import apsw
 import msgspec
 
 from benchmarks import process
 from benchmarks.calculator import ANSWER, DELTA, QUESTION, READ, Calculator, Gate, calculator, one_turn
-from benchmarks.figures import Clock, Effort, Figure
+from benchmarks.commits import counted
+from benchmarks.figures import Effort, Figure
+from benchmarks.timing import MICRO, MILLI, Took, figure_of, folder, timed
 from holdfast import Agent, Lagged, Runtime, Session, TextDelta
 from holdfast.events import encode_event
 
-MICRO, MILLI = 1e6, 1e3
 KIB = 1024
 WARM = 10
 """Turns before anything is timed."""
 
 
-class Took(NamedTuple):
-    """Seconds: elapsed, and of processor time in every thread."""
-
-    wall: float
-    cpu: float
-
-
 async def w1(effort: Effort) -> list[Figure]:
     """One turn in a fresh session, in memory: with one tool call, and without."""
     return [
-        _figure(
+        figure_of(
             "w1", name, "µs", MICRO, "cpu", await _turns(None, calculator(Calculator(calls=calls)), effort)
         )
         for name, calls in (("one tool", 1), ("no tool", 0))
@@ -58,18 +47,18 @@ async def w2(effort: Effort) -> list[Figure]:
         memory = [
             await _long_session(await runtime.session(agent), effort.turns) for _ in range(effort.repeats)
         ]
-    with _folder() as folder:
-        path = folder / "long.db"
+    with folder() as place:
+        path = place / "long.db"
         async with Runtime(path) as runtime:
             session = await runtime.session(agent)
             file = await _long_session(session, effort.turns)
-        stored = sum(part.stat().st_size for part in folder.iterdir())
+        stored = sum(part.stat().st_size for part in place.iterdir())
         content, transcript = await _contents(path, session.id, agent)
     late = effort.turns - WARM
     return [
         _ratio(f"turn {late:,} / turn {WARM}", memory, late),
-        _figure("w2", f"turn {WARM}", "µs", MICRO, "cpu", [_around(it, WARM) for it in memory]),
-        _figure("w2", f"turn {late:,}", "µs", MICRO, "cpu", [_around(it, late) for it in memory]),
+        figure_of("w2", f"turn {WARM}", "µs", MICRO, "cpu", [_around(it, WARM) for it in memory]),
+        figure_of("w2", f"turn {late:,}", "µs", MICRO, "cpu", [_around(it, late) for it in memory]),
         _ratio(f"turn {late:,} / turn {WARM}, file", [file], late),
         Figure(workload="w2", name="storage / content", unit="×", values=(stored / content,)),
         Figure(workload="w2", name="storage / transcript", unit="×", values=(stored / transcript,)),
@@ -85,8 +74,8 @@ async def w3(effort: Effort) -> list[Figure]:
         agent = calculator(Calculator(deltas=deltas, read=read))
         async with Runtime() as runtime:
             seen = await _stream(runtime, agent, deltas)
-            took = [await _timed(partial(_stream, runtime, agent, deltas)) for _ in range(effort.repeats)]
-        figures.append(_figure("w3", f"per delta, {name}", "µs", MICRO / deltas, "cpu", took))
+            took = [await timed(partial(_stream, runtime, agent, deltas)) for _ in range(effort.repeats)]
+        figures.append(figure_of("w3", f"per delta, {name}", "µs", MICRO / deltas, "cpu", took))
         figures.append(Figure(workload="w3", name=f"seen, of {name}", unit="deltas", values=(seen,)))
     return figures
 
@@ -94,7 +83,7 @@ async def w3(effort: Effort) -> list[Figure]:
 async def w4(effort: Effort) -> list[Figure]:
     """One turn with sixteen calls side by side, in a fresh session, in memory."""
     took = await _turns(None, calculator(Calculator(calls=16)), effort)
-    return [_figure("w4", "16 calls", "ms", MILLI, "cpu", took)]
+    return [figure_of("w4", "16 calls", "ms", MILLI, "cpu", took)]
 
 
 async def w5(effort: Effort) -> list[Figure]:
@@ -102,12 +91,12 @@ async def w5(effort: Effort) -> list[Figure]:
     figures = []
     for name, effect in (("", "once"), (", pure tool", "pure")):
         agent = calculator(Calculator(), effect=effect)  # type: ignore[arg-type]
-        with _folder() as folder:
-            took = await _turns(folder / "timed.db", agent, effort)
-            syncs = process.sync_times(str(folder))
-            commits, written = await _costs(folder / "counted.db", agent)
+        with folder() as place:
+            took = await _turns(place / "timed.db", agent, effort)
+            syncs = process.sync_times(str(place))
+            commits, written = await _costs(place / "counted.db", agent)
         figures += [
-            _figure("w5", "one tool" + name, "ms", MILLI, "wall", took),
+            figure_of("w5", "one tool" + name, "ms", MILLI, "wall", took),
             Figure(workload="w5", name="commits a turn" + name, unit="", values=(commits,)),
             Figure(workload="w5", name="written a turn" + name, unit="KiB", values=(written / KIB,)),
         ]
@@ -125,8 +114,8 @@ async def w6_memory(effort: Effort) -> list[Figure]:
 
 async def w6_file(effort: Effort) -> list[Figure]:
     """The same on a file. Apart from the other, whose freed memory it would seem to do without."""
-    with _folder() as folder:
-        return await _crowds("file", folder / "crowd.db", effort)
+    with folder() as place:
+        return await _crowds("file", place / "crowd.db", effort)
 
 
 async def _crowds(where: str, path: Path | None, effort: Effort) -> list[Figure]:
@@ -140,7 +129,7 @@ async def _crowds(where: str, path: Path | None, effort: Effort) -> list[Figure]
         crowds = [await _crowd(runtime, agent, model, effort.sessions) for _ in range(effort.repeats)]
     name = f"{effort.sessions:,} sessions, {where}"
     return [
-        _figure("w6", name, "s", 1, "wall", [took for took, _, _ in crowds]),
+        figure_of("w6", name, "s", 1, "wall", [took for took, _, _ in crowds]),
         # later crowds reuse the memory of the first
         Figure(
             workload="w6",
@@ -172,7 +161,7 @@ async def _crowd(runtime: Runtime, agent: Agent, model: Calculator, sessions: in
         await asyncio.gather(let_go(), *(one_turn(runtime, agent) for _ in range(sessions)))
 
     process.forget_peak()
-    took = await _timed(everybody)
+    took = await timed(everybody)
     model.gate = None
     return took, held, process.peak()
 
@@ -186,9 +175,9 @@ async def _turns(store: Path | None, agent: Agent, effort: Effort) -> list[Took]
                 await one_turn(runtime, agent)
 
         await turns(WARM)
-        guess = (await _timed(partial(turns, WARM))).wall / WARM
+        guess = (await timed(partial(turns, WARM))).wall / WARM
         number = max(5, min(4_000, int(effort.slice / guess)))
-        repeats = [await _timed(partial(turns, number)) for _ in range(effort.repeats)]
+        repeats = [await timed(partial(turns, number)) for _ in range(effort.repeats)]
     return [Took(wall / number, cpu / number) for wall, cpu in repeats]
 
 
@@ -253,51 +242,12 @@ async def _stream(runtime: Runtime, agent: Agent, deltas: int) -> int:
     return seen
 
 
-class Commits:
-    """Counts what the database commits."""
-
-    def __init__(self) -> None:
-        self.number = 0
-
-    def watch(self, connection: apsw.Connection) -> None:
-        """Count this connection's commits from now on."""
-        connection.set_commit_hook(self._count, id=self)
-
-    def _count(self) -> bool:
-        self.number += 1
-        return False  # True would undo it
-
-
 async def _costs(path: Path, agent: Agent, turns: int = 20) -> tuple[float, float]:
     """Commits and bytes written per turn."""
-    commits = Commits()
-    apsw.connection_hooks.append(commits.watch)
-    try:
+    with counted() as commits:
         async with Runtime(path) as runtime:
             await one_turn(runtime, agent)
             committed, wrote = commits.number, process.written()
             for _ in range(turns):
                 await one_turn(runtime, agent)
             return (commits.number - committed) / turns, (process.written() - wrote) / turns
-    finally:
-        apsw.connection_hooks.remove(commits.watch)
-
-
-async def _timed(work: Callable[[], Awaitable[object]]) -> Took:
-    gc.collect()
-    cpu, wall = time.process_time(), time.perf_counter()
-    await work()
-    return Took(time.perf_counter() - wall, time.process_time() - cpu)
-
-
-def _figure(workload: str, name: str, unit: str, scale: float, clock: Clock, took: list[Took]) -> Figure:
-    wall = tuple(round(it.wall * scale, 4) for it in took)
-    cpu = tuple(round(it.cpu * scale, 4) for it in took)
-    values, other = (cpu, wall) if clock == "cpu" else (wall, cpu)
-    return Figure(workload=workload, name=name, unit=unit, clock=clock, values=values, other=other)
-
-
-@contextmanager
-def _folder() -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(prefix="holdfast-bench-") as folder:
-        yield Path(folder)

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from benchmarks import side_by_side
@@ -16,6 +17,12 @@ FAST = Figure(
     workload="w1", name="no tool", unit="µs", clock="cpu", values=(70.0, 30.0, 35.0), other=(90.0, 80.0, 70.0)
 )
 SLOW = Figure(workload="w4", name="16 calls", unit="ms", clock="cpu", values=(0.81, 0.82, 2.0))
+RATE = Figure(
+    workload="many", name="100 sessions at once, file", unit="turns/s", values=(2_900.0, 3_100.0, 3_200.0)
+)
+AWAY = Figure(
+    workload="postgres", name="50 sessions at once", unit="turns/s", values=(), skipped="no Postgres: why"
+)
 COUNT = Figure(workload="w7", name="modules after import", unit="", values=(231.0,))
 
 
@@ -47,6 +54,17 @@ def test_a_row_tells_the_median_and_what_it_is_held_to() -> None:
     assert count.split() == ["W7", "modules", "after", "import", "231"]
 
 
+def test_a_rate_must_reach_what_it_is_held_to_and_a_figure_that_was_skipped_says_why() -> None:
+    _, rate, away, why = table([RATE, AWAY]).splitlines()
+    assert rate.split()[-6:] == ["≥", "3000", "ok", "≥", "3000", "ok"]
+    assert away.split()[-7:] == ["skipped", "≥", "800", "skip", "≥", "800", "skip"]
+    assert why == "postgres, 50 sessions at once: skipped: no Postgres: why"
+    assert misses([RATE, AWAY]) == []
+    assert misses([msgspec.structs.replace(RATE, values=(2_900.0,))]) == ["many"]
+    (datum,) = as_data([AWAY], {})["figures"]
+    assert (datum["median"], datum["skipped"]) == (None, "no Postgres: why")
+
+
 def test_a_miss_names_its_workload() -> None:
     assert misses([FAST, SLOW, COUNT]) == ["w4"]
 
@@ -54,8 +72,8 @@ def test_a_miss_names_its_workload() -> None:
 def test_the_data_hold_every_repeat_and_the_verdicts() -> None:
     fast, slow, count = as_data([FAST, SLOW, COUNT], {})["figures"]
     assert fast["values"] == (70.0, 30.0, 35.0)
-    assert fast["hold"] == {"limit": 40, "verdict": "ok"}
-    assert slow["reach"] == {"limit": 0.8, "verdict": "MISS"}
+    assert fast["hold"] == {"limit": 40, "least": False, "verdict": "ok"}
+    assert slow["reach"] == {"limit": 0.8, "least": False, "verdict": "MISS"}
     assert "reach" not in count
 
 

@@ -78,7 +78,18 @@ def test_a_model_is_found_by_the_name_we_use(model: str, name: str | None, windo
 
 
 @pytest.mark.parametrize(
-    "model", ["", "/", "openai/", "openai/no-such-model", "local/gpt-4o", "sim/", "gpt-4o/", "groq/gpt-4o"]
+    "model",
+    [
+        "",
+        "/",
+        "openai/",
+        "openai/no-such-model",
+        "local/gpt-4o",
+        "sim/",
+        "gpt-4o/",
+        "groq/gpt-4o",
+        "anthropic/claude-3-5-sonnet" + "x" * 1_000,
+    ],
 )
 def test_an_unknown_model_is_not_found_even_when_part_of_its_name_is_known(model: str) -> None:
     assert find(model) is None

@@ -27,6 +27,9 @@ EXACT = Context(prec=60)
 
 ZERO = Decimal(0)
 
+LONGEST = 200
+"""Characters of a name that is looked up; a server may say that anything has answered."""
+
 
 class Prices(Struct, frozen=True, kw_only=False, array_like=True, gc=False):
     """What a million tokens cost, in US dollars, and when: each a `Decimal`, or None where it is not known.
@@ -89,9 +92,9 @@ def find(model: str, provider_model: str = "", host: str = "") -> ModelInfo | No
     providers: tuple[str, ...] = (book.hosts.get(host.lower(), ""),)
     if not host:
         providers = (book.vendors.get(vendor, ""),) if slash else ("anthropic", "openai", "google")
-    for wanted in (provider_model, name if slash else model):
+    for wanted in filter(None, (provider_model, name if slash else model)):
         for provider in providers:
-            if wanted and (found := _listed(provider, wanted.lower())):
+            if len(wanted) <= LONGEST and (found := _listed(provider, wanted.lower())):
                 return found
     return None
 

@@ -1,12 +1,14 @@
 """`holdfast sessions` and `files`, and how a session may be named."""
 
 import asyncio
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
 
-from holdfast import Agent, Runtime
-from holdfast.drivers.sim import Sim
+from holdfast import Agent, Registry, Runtime, TurnResult, Usage
+from holdfast.cli.view import view_for
+from holdfast.drivers.sim import Sim, say
 from tests.cli.kit import ECHO, Cli
 
 
@@ -78,3 +80,22 @@ def test_files_of_a_session_are_listed_and_read(cli: Cli, place: Path) -> None:
         "run", *ECHO, "--capability", "files", 'call write_file {"path": "a/b.txt", "content": "on the log"}'
     )
     assert cli.ok("files", "last", "a/b.txt") == "on the log"
+
+
+def test_what_a_turn_cost_is_shown_where_it_is_known(cli: Cli, capsys: pytest.CaptureFixture[str]) -> None:
+    model = Sim.always(say("Hello.", usage=Usage(input_tokens=1_000_000)))
+
+    async def make() -> TurnResult:
+        async with Runtime(cli.db, registry=Registry(drivers={"openai": model})) as runtime:
+            session = await runtime.session(Agent(model="openai/gpt-4o"))
+            return await session.run("Hello?")
+
+    view_for(False).end("session_1", asyncio.run(make()))
+    assert "1,000,000 tokens in, 0 out · $2.50 · session_1" in capsys.readouterr().err
+    assert cli.ok("show", "last").count("$2.50") == 3  # of the session, its turn, the reply
+    assert cli.ok("sessions").splitlines()[0].endswith("$2.50")
+    shown = cli.json("show", "last")
+    costs = {shown["cost"], shown["turns"][0]["cost"], cli.json("sessions")[0]["cost"]}
+    assert {Decimal(cost) for cost in costs} == {Decimal("2.5")}
+    cli.ok("run", *ECHO, "--session", "last", "Hello?")
+    assert cli.json("sessions")[0]["cost"] is None

@@ -2,12 +2,13 @@
 
 import unicodedata
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from holdfast.cli.text import between, clean, count, duration, one_line, size_of
+from holdfast.cli.text import between, clean, count, dollars, duration, one_line, size_of
 
 
 @given(st.text(st.characters(categories=["Cc", "Cf", "L", "Zs"])), st.integers(2, 100))
@@ -42,3 +43,18 @@ def test_durations_are_short(milliseconds: int, words: str) -> None:
 def test_counts_agree_with_their_noun() -> None:
     assert [count(n, "reply", "replies") for n in (0, 1, 1_200)] == ["0 replies", "1 reply", "1,200 replies"]
     assert (size_of("one\n"), size_of("one\ntwo")) == ("", "2 lines")
+
+
+@pytest.mark.parametrize(
+    ("cost", "words"),
+    [
+        (None, ""),
+        (Decimal(0), ""),
+        (Decimal("0.0000420"), "$0.000042"),
+        (Decimal("0.0159"), "$0.016"),
+        (Decimal("0.5"), "$0.50"),
+        (Decimal("1234.567"), "$1,234.57"),
+    ],
+)
+def test_costs_are_short_and_never_nothing_when_something_was_spent(cost: Decimal | None, words: str) -> None:
+    assert dollars(cost) == words

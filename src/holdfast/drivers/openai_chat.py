@@ -85,6 +85,8 @@ class OpenAIChat:
         if base_url is None:
             base_url = os.environ.get("OPENAI_BASE_URL") or DEFAULT_URL
         self._url = endpoint(base_url, "/chat/completions")
+        self.host = self._url.host
+        """Where requests go; it tells whose prices count."""
         self._credential = Credential(api_key, "OPENAI_API_KEY")
         self._vendor = vendor
         self._headers = {"content-type": "application/json", "user-agent": "holdfast"} | check_headers(

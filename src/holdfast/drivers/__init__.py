@@ -1,6 +1,9 @@
 """Drivers: each speaks one model protocol.
 
     sim                  a scripted model for tests and demonstrations; no network
+    anthropic            Anthropic Messages
+    gemini               Gemini `generateContent`
+    openai               OpenAI Responses
     openai_chat          Chat Completions: OpenAI and every server compatible with it
 
 What the wire drivers share, or are made of:
@@ -8,6 +11,20 @@ What the wire drivers share, or are made of:
     transport            the HTTP client: a POST bounded in time and size, keys and addresses
     sse                  server-sent events out of bytes
     failures             statuses, error objects and garbage, as `DriverError`
+    media                images and documents: their bytes with the right type, or words in their place
+    anthropic_wire       the protocol's structs
+    anthropic_history    the transcript as turns of content blocks
+    anthropic_settings   thinking, tool choice, the shape of the output
+    anthropic_schema     schemas as its structured output takes them
+    anthropic_reply      events or a body, put together into a `Reply`
+    gemini_wire          the protocol's structs
+    gemini_contents      messages as contents, by turns
+    gemini_schema        schemas as Gemini takes them
+    gemini_reply         chunks or a body, put together into a `Reply`
+    openai_wire          the protocol's structs
+    openai_items         messages as input items
+    openai_schema        schemas as strict output takes them
+    openai_reply         events or a body, put together into a `Reply`
     openai_chat_wire     the protocol's structs
     openai_chat_reply    chunks or a body, put together into a `Reply`
 

@@ -26,6 +26,7 @@ QUOTE = 300
 
 _BY_CODE: dict[str, DriverErrorKind] = {
     "insufficient_quota": "quota",
+    "usage_limit_reached": "quota",
     "billing_hard_limit_reached": "quota",
     "billing_not_active": "quota",
     "billing_error": "quota",
@@ -37,6 +38,10 @@ _BY_CODE: dict[str, DriverErrorKind] = {
     "content_filter": "content_policy",
     "content_policy_violation": "content_policy",
     "moderation_blocked": "content_policy",
+    "image_content_policy_violation": "content_policy",
+    "misalignment_policy_violation": "content_policy",
+    "bio_policy": "content_policy",
+    "cyber_policy": "content_policy",
     "invalid_api_key": "authentication",
     "authentication_error": "authentication",
     "permission_error": "authentication",
@@ -48,11 +53,19 @@ _BY_CODE: dict[str, DriverErrorKind] = {
     "overloaded": "overloaded",
     "overloaded_error": "overloaded",
     "server_overloaded": "overloaded",
+    "server_is_overloaded": "overloaded",
+    "slow_down": "overloaded",
     "insufficient_system_resource": "overloaded",
     "unavailable": "overloaded",
     "timeout": "timeout",
     "timeout_error": "timeout",
     "deadline_exceeded": "timeout",
+    "api_key_invalid": "authentication",
+    "pup_limited_disabled": "authentication",
+    "billing_disabled": "quota",
+    "quota_per_day": "quota",
+    "prompt_blocked": "content_policy",
+    "missing_thought_signature": "invalid_request",
 }
 """Codes that say more than the status they come with."""
 
@@ -75,15 +88,36 @@ _BY_VAGUE_CODE: dict[str, DriverErrorKind] = {
     "invalid_argument": "invalid_request",
     "not_found_error": "invalid_request",
     "model_not_found": "invalid_request",
+    "invalid_prompt": "invalid_request",
+    "data_residency_mismatch": "invalid_request",
+    "vector_store_timeout": "timeout",
+    "invalid_image": "invalid_request",
+    "invalid_image_format": "invalid_request",
+    "invalid_image_mode": "invalid_request",
+    "invalid_image_url": "invalid_request",
+    "invalid_base64_image": "invalid_request",
+    "image_too_large": "invalid_request",
+    "image_file_too_large": "invalid_request",
+    "image_too_small": "invalid_request",
+    "image_parse_error": "invalid_request",
+    "image_file_not_found": "invalid_request",
+    "empty_image_file": "invalid_request",
+    "unsupported_image_media_type": "invalid_request",
+    "failed_to_download_image": "invalid_request",
 }
 """Codes that servers put on many things: asked only where no status speaks."""
 
 _BY_WORDS: tuple[tuple[re.Pattern[str], DriverErrorKind], ...] = (
     (
-        re.compile(r"context (length|window)|too many tokens|prompt is too long|^request too large", re.I),
+        re.compile(
+            r"context (length|window|limit)|too many tokens|prompt is too long|^request too large"
+            r"|token count .{0,40}exceeds|request payload size exceeds",
+            re.I,
+        ),
         "too_large",
     ),
-    (re.compile(r"\bwas flagged\b|content management policy", re.I), "content_policy"),
+    (re.compile(r"credit balance is too low|specified API usage limits", re.I), "quota"),
+    (re.compile(r"\bwas flagged\b|content (management|filtering) policy", re.I), "content_policy"),
 )
 """For servers that put the reason into the sentence only."""
 
@@ -103,6 +137,8 @@ class Complaint(Struct, frozen=True, kw_only=True):
     """Its machine-readable words (code, type, status), in lower case, the most specific first."""
     status: int | None = None
     """The HTTP status it names itself, as errors inside a stream do."""
+    retry_after: float | None = None
+    """Seconds to wait, where the body says so."""
 
 
 class Peer:
@@ -138,7 +174,8 @@ class Peer:
             hint = "check the model's name and the base URL"
         error = self._error(kind, f"answered {status}", said, hint)
         error.status = status
-        error.retry_after = retry_after(headers, SystemClock().now())
+        waiting = retry_after(headers, SystemClock().now())
+        error.retry_after = said.retry_after if waiting is None else waiting
         return error
 
     def complained(self, data: object) -> DriverError:
@@ -147,6 +184,7 @@ class Peer:
         kind = kind_of(said, said.status)
         error = self._error(kind, "reported an error inside its answer", said, _ADVICE.get(kind, ""))
         error.status = said.status
+        error.retry_after = said.retry_after
         return error
 
     def unreadable(self, body: bytes, content_type: str) -> DriverError:
@@ -210,7 +248,12 @@ def describe(error: Any) -> Complaint:
     if not isinstance(error, dict):
         return Complaint(message=_text(error))
     message = error.get("message") or error.get("detail") or ""
-    return Complaint(message=_words(message, error), codes=tuple(_codes(error)), status=_status(error))
+    return Complaint(
+        message=_words(message, error),
+        codes=tuple(_codes(error)),
+        status=_status(error),
+        retry_after=_retry_delay(error),
+    )
 
 
 def _words(message: Any, data: dict[str, Any]) -> str:
@@ -230,10 +273,33 @@ def _text(value: Any) -> str:
 
 
 def _codes(data: dict[str, Any]) -> Iterator[str]:
-    for name in ("code", "type", "status"):
-        value = data.get(name)
+    for detail in _details(data):
+        if "PerDay" in _text(detail.get("violations")):
+            yield "quota_per_day"
+    for part, name in (
+        (data, "code"),
+        (data, "type"),
+        *[(detail, "reason") for detail in _details(data)],
+        (data, "status"),
+    ):
+        value = part.get(name)
         if isinstance(value, str) and value and not value.isdigit() and value != "error":
             yield value.lower()
+
+
+def _details(data: dict[str, Any]) -> list[dict[str, Any]]:
+    """Google's particulars of an error: each a typed object."""
+    details = data.get("details")
+    return [detail for detail in details if isinstance(detail, dict)] if isinstance(details, list) else []
+
+
+def _retry_delay(data: dict[str, Any]) -> float | None:
+    """The wait in a `google.rpc.RetryInfo`, such as `34.07s`."""
+    for detail in _details(data):
+        found = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)s", _text(detail.get("retryDelay", "")))
+        if found:
+            return float(found.group(1))
+    return None
 
 
 def _status(data: dict[str, Any]) -> int | None:

@@ -13,13 +13,17 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from holdfast.capability import Capability, CapabilityFactory, CapabilityRef
-from holdfast.driver import Driver
+from holdfast.catalogue import ModelInfo, pricing
+from holdfast.driver import Driver, Price
 from holdfast.errors import ConfigError, UnknownCapability, UnknownModel
 from holdfast.store import Store
 
 DriverFactory = Callable[[], Driver]
 
 DRIVERS: dict[str, str] = {
+    "anthropic": "holdfast.drivers.anthropic:Anthropic",
+    "gemini": "holdfast.drivers.gemini:Gemini",
+    "openai": "holdfast.drivers.openai:OpenAI",
     "openai-chat": "holdfast.drivers.openai_chat:OpenAIChat",
 }
 """Built-in drivers by vendor: the part of a model's name before the slash."""
@@ -37,16 +41,22 @@ CAPABILITIES: dict[str, str] = {
 
 
 class Registry:
-    """Drivers by vendor and capabilities by name. A driver is made once and shared by every turn."""
+    """Drivers by vendor and capabilities by name. A driver is made once and shared by every turn.
+
+    `models` says what is known of models by their whole names, such as `local/qwen3:8b`: their prices, above all. It
+    counts before the built-in catalogue.
+    """
 
     def __init__(
         self,
         *,
         drivers: Mapping[str, str | Driver | DriverFactory] | None = None,
         capabilities: Mapping[str, str | CapabilityFactory | Capability] | None = None,
+        models: Mapping[str, ModelInfo] | None = None,
     ) -> None:
         self._drivers: dict[str, str | Driver | DriverFactory] = {**DRIVERS, **(drivers or {})}
         self._capabilities: dict[str, Any] = {**CAPABILITIES, **(capabilities or {})}
+        self._models: dict[str, ModelInfo] = dict(models or {})
         self._live: dict[str, Driver] = {}
 
     @property
@@ -73,6 +83,10 @@ class Registry:
         if vendor not in self._live:
             self._live[vendor] = _made(self._drivers[vendor])
         return self._live[vendor], name
+
+    def pricing(self, model: str, driver: Driver) -> Price:
+        """How replies of this driver to a request for this model are priced."""
+        return pricing(model, getattr(driver, "host", ""), self._models.get(model))
 
     def capability(self, ref: CapabilityRef) -> Capability:
         """The capability asked for. Raises `UnknownCapability`, or `ConfigError` for a bad configuration."""

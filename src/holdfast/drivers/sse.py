@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from holdfast.drivers.failures import Peer
 
-MAX_EVENT = 8 * 2**20
-"""Bytes of one event at most."""
+MAX_EVENT = 64 * 2**20
+"""Bytes of one event at most. A picture that a model made is one event."""
 
 _BOM = b"\xef\xbb\xbf"
 

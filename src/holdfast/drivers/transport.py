@@ -306,23 +306,27 @@ def sendable(text: str) -> bool:
 
 
 class Credential:
-    """Where a driver's key comes from: given, fetched by a function for each call, or read from `variable`.
+    """Where a driver's key comes from: given, fetched by a function for each call, or read from `variable`, or from
+    the first of `others` that is set.
 
     An empty string that was given means that the server needs none. The value appears in no repr.
     """
 
-    __slots__ = ("_source", "variable")
+    __slots__ = ("_others", "_source", "variable")
 
-    def __init__(self, source: KeySource, variable: str) -> None:
+    def __init__(self, source: KeySource, variable: str, *others: str) -> None:
         self._source = source
         self.variable = variable
+        self._others = others
 
     def read(self) -> str:
         """The key, read now. Raises `MissingCredential` when there is none or it cannot be sent."""
         if self._source == "":
             return ""
         if self._source is None:
-            origin, key = f"the environment variable {self.variable}", os.environ.get(self.variable, "")
+            names = (self.variable, *self._others)
+            name = next((name for name in names if os.environ.get(name)), self.variable)
+            origin, key = f"the environment variable {name}", os.environ.get(name, "")
         elif callable(self._source):
             origin, key = "the function given as api_key", _fetched(self._source)
         else:

@@ -64,12 +64,20 @@ class Part:
     failures: list[str] = field(default_factory=list)
     seconds: float = 0.0
     _spoken: float = 0.0
+    _told: int = 0
 
     def add(self, found: Found) -> None:
         """Take in more of it, and say so now and then."""
         self.figures.update(found[0])
         self.failures += found[1]
+        self.tell_failures()
         self.progress()
+
+    def tell_failures(self) -> None:
+        """Each on stderr as soon as it is known: the run may be stopped before its end."""
+        for failure in self.failures[self._told :]:
+            print(f"{self.name}: FAILED: {failure}", file=sys.stderr, flush=True)
+        self._told = len(self.failures)
 
     def progress(self) -> None:
         """A line on stderr, unless there was one a moment ago."""
@@ -195,6 +203,7 @@ def _campaign(part: Part, options: argparse.Namespace, tally: Tally, enough: int
         )
         part.figures["calls"] = tally.counts["calls"]
         part.failures = [told(verdict) for verdict in tally.failures]
+        part.tell_failures()
         part.progress()
 
     return Campaign(

@@ -238,3 +238,24 @@ async def test_a_worker_goes_on_with_a_model_call_that_another_let_go_of_until_l
             async with asyncio.timeout(20):
                 assert (await theirs.turn).text == "Here."
         assert problems_in(await mine.events()) == []
+
+
+async def test_a_session_that_became_ours_by_writing_a_file_goes_on_when_its_turn_is_awaited(
+    tmp_path: Path, gate: asyncio.Event
+) -> None:
+    agent = worker()
+    path = tmp_path / "log.db"
+    async with Runtime(path, agents=[agent], drain=0.0) as one:
+        mine = await one.session(agent)
+        await mine.send("Begin.")
+    gate.set()
+    async with Runtime(path, agents=[agent]) as other:
+        await other.store.claim(mine.id, owner="a third", hold=60.0)
+        theirs = await other.open(mine.id)
+        turn = theirs.turn
+        assert turn is not None
+        await other.store.claim(mine.id, owner="a third")
+        await theirs.files.write("/note.txt", b"seen")
+        async with asyncio.timeout(10):
+            assert (await turn).status == "completed"
+        assert problems_in(await theirs.events()) == []

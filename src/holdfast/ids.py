@@ -1,7 +1,8 @@
-"""Identifiers: a prefix, an underscore, and the 32 hex digits of a UUIDv7 (so that they sort by creation)."""
+"""Identifiers: a prefix, an underscore, and the 32 hex digits of a UUID, version 7 (so that they sort by creation)."""
 
 from __future__ import annotations
 
+import hashlib
 import re
 from typing import Literal
 
@@ -17,6 +18,12 @@ _HEX = re.compile(r"[0-9a-f]{32}\Z")
 def new_id(prefix: Prefix) -> str:
     """A new identifier such as `turn_0199…`; later ones sort after earlier ones."""
     return f"{prefix}_{uuid7().hex}"
+
+
+def derived_id(prefix: Prefix, *parts: str) -> str:
+    """The identifier that follows from these texts, in any process: a UUIDv8 made of their SHA-256."""
+    digits = hashlib.sha256("\n".join(parts).encode()).hexdigest()
+    return f"{prefix}_{digits[:12]}8{digits[13:16]}8{digits[17:32]}"
 
 
 def check_id(prefix: Prefix, text: str) -> str:

@@ -36,9 +36,9 @@ class Mail:
                 return False
             manifest = await self._manifest()
             late = [letter.number for letter in letters if not await self._take(letter, manifest, end)]
+            await journal.flush()  # first: one that said the same as a letter before it must not be gone sooner
             if late:
                 await journal.store.discard(journal.state.session_id, late, epoch=journal.epoch)
-            await journal.flush()
         except (SessionHeld, Superseded):
             return False  # then they are taken in there
         return True
@@ -67,7 +67,7 @@ class Mail:
         if any(it.event.id == letter for it in await journal.store.letters(journal.state.session_id)):
             return True
         del journal.posted[turn_id]
-        await journal.look()
+        await journal.refresh()
         return False
 
     async def ask_end(self, turn_id: str, reason: str) -> None:

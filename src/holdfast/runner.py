@@ -114,6 +114,9 @@ class Runner:
                 raise self._failure
             if not self._resting:
                 self.check_open()
+                if self._is_idle():
+                    self.start()
+                    return await self._wait(turn_id)
             return resting(self.journal.state, turn_id)
         if status is not None:
             await self.journal.flush()  # the last turn's end may still be on its way
@@ -131,6 +134,10 @@ class Runner:
             seen = await self.journal.store.woken(1.0, seen)
         if self.journal.ours and self.journal.state.due() is not None:
             self.start()
+
+    def _is_idle(self) -> bool:
+        """Whether something is owed here and nobody does it: the session became ours while it was looked at."""
+        return self.drives and not self.busy and self.journal.ours and self.journal.state.due() is not None
 
     def _underway(self, turn_id: str) -> bool:
         return self.journal.state.status_of(turn_id) in ("running", "queued")

@@ -9,7 +9,7 @@ import msgspec
 
 from holdfast.errors import InputRejected
 from holdfast.events import EventContext, TurnStarted
-from holdfast.ids import new_id
+from holdfast.ids import derived_id, new_id
 from holdfast.journal import Journal
 from holdfast.manifest import Manifest
 from holdfast.messages import Content, Document, Image, Message, Text, user_message
@@ -41,9 +41,10 @@ def input_message(content: Content) -> Message:
     return message
 
 
-def new_turn() -> str:
-    """The id of a turn that was asked for just now."""
-    return new_id("turn")
+def new_turn(session_id: str = "", key: str = "") -> str:
+    """The id of a turn that was asked for just now. With a key it follows from the key, so that whoever asks for the
+    same turn in several processes at once gets the same one."""
+    return derived_id("turn", session_id, key) if key else new_id("turn")
 
 
 def check_text(**given: object) -> None:

@@ -29,7 +29,8 @@ async def accept(journal: Journal, manifest: Manifest | None, content: Content, 
     """
     message = input_message(content)
     check_text(key=key)
-    fact = InputMessage(message=message, turn_id=new_turn(), key=key)
+    turn_id = new_turn(journal.state.session_id, key)
+    fact = InputMessage(message=message, turn_id=turn_id, key=key)
     return await _tell_input(fact, journal, manifest)
 
 

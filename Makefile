@@ -1,13 +1,14 @@
 # Needs only make and Python 3.11 or newer. Every target sets up what it uses.
 
 PYTHON ?= python3
+FUZZ_SECONDS ?= 60
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 CODE := $(wildcard src tests examples benchmarks scripts)
 TYPED := $(wildcard src examples scripts)
 
-.PHONY: help setup demo test check format bench torture mutants clean
+.PHONY: help setup demo test check format bench torture fuzz mutants clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -36,6 +37,9 @@ bench: $(READY) ## measure speed and memory; prints a table and JSON
 
 torture: $(READY) ## 20,000 SIGKILLs, power cuts, races: an hour or so; TORTURE_ARGS='--minutes 5'
 	$(BIN)/python -m scripts.torture $(TORTURE_ARGS)
+
+fuzz: $(READY) ## spoiled answers for every driver: ten minutes; FUZZ_SECONDS=5 for each of nine parts
+	HOLDFAST_FUZZ_SECONDS=$(FUZZ_SECONDS) $(BIN)/python -m pytest -q tests/drivers/test_fuzz_streams.py
 
 mutants: $(READY) ## plant 50 bugs, one at a time: which test notices; MUTANTS_ARGS='--only NAME'
 	$(BIN)/python -m scripts.mutants $(MUTANTS_ARGS)

@@ -226,8 +226,15 @@ def test_the_choice_of_a_tool_is_sent_only_with_tools() -> None:
 
 def test_metadata_becomes_labels_where_labels_are_taken_and_as_far_as_they_can_hold_it() -> None:
     vertex = Gemini(base_url="https://aiplatform.googleapis.com/v1/publishers/google")
-    metadata = {"session_id": "session_1", "Team": "x", "note": "Two words", "empty": "", "1st": "x"}
-    assert encoded(driver=vertex, metadata=metadata)["labels"] == {"session_id": "session_1", "empty": ""}
+    metadata = {
+        "session_id": "session_1",
+        "team": "x",
+        "Team": "x",
+        "note": "Two words",
+        "empty": "",
+        "1st": "x",
+    }
+    assert encoded(driver=vertex, metadata=metadata)["labels"] == {"team": "x", "empty": ""}
     assert "labels" not in encoded(driver=vertex, metadata={"Team": "x"})
     assert "labels" not in encoded(metadata=metadata)
 

@@ -121,7 +121,7 @@ def test_the_official_types_accept_a_rich_request(stream: bool, choice: str | No
         tools=(WEATHER, CLOCK),
         settings=settings,
         stream=stream,
-        metadata={"session_id": "session_1"},
+        metadata={"session_id": "session_1", "user_id": "u-17"},
         output=ANSWER,
         blobs=BLOBS,
     )
@@ -135,7 +135,7 @@ def test_the_official_types_accept_a_rich_request(stream: bool, choice: str | No
     assert (body["store"], body["max_output_tokens"], body["parallel_tool_calls"]) == (False, 100, False)
     assert body["reasoning"] == {"effort": "low", "summary": "auto"}
     assert body["include"] == ["reasoning.encrypted_content"]
-    assert body["metadata"] == {"session_id": "session_1"}
+    assert body["metadata"] == {"user_id": "u-17"}
 
 
 def test_the_official_types_refuse_what_is_wrong() -> None:

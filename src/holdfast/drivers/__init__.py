@@ -11,7 +11,7 @@ What the wire drivers share, or are made of:
     transport            the HTTP client: a POST bounded in time and size, keys and addresses
     sse                  server-sent events out of bytes
     failures             statuses, error objects and garbage, as `DriverError`
-    media                images and documents: their bytes with the right type, or words in their place
+    tokens               counts of tokens, as numbers that can be paid for
     anthropic_wire       the protocol's structs
     anthropic_history    the transcript as turns of content blocks
     anthropic_settings   thinking, tool choice, the shape of the output

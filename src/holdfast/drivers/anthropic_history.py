@@ -10,14 +10,13 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterator, Mapping
-from functools import partial
 from typing import Any
 
 import msgspec
 
 from holdfast.driver import Request, Transcript
 from holdfast.drivers.anthropic_wire import Block, NativeBlock
-from holdfast.drivers.media import in_words, inline, lacks
+from holdfast.media import has_blob, in_words, inline
 from holdfast.messages import Document, Image, Message, Native, Part, Text, Thinking, ToolCall, ToolResult
 
 IMAGE_BYTES = 5 * 2**20
@@ -32,6 +31,7 @@ _IMAGE_TYPES = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp"})
 _TEXT_TYPES = frozenset({"application/json", "application/xml", "application/yaml", "application/x-yaml"})
 _ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,128}")
+_NO_BLOBS: Mapping[str, bytes] = {}
 _NO_WORDS = "(blank)"
 _NO_OUTPUT = "(no output)"
 _EARLIER = _ENCODER.encode({"type": "text", "text": "(what was said before is left out)"})
@@ -95,12 +95,12 @@ class History:
 
     def turns(self, request: Request) -> Turns:
         """The turns of the transcript; the first is the user's."""
-        written = request.messages.encoded(self._key, partial(self._kept, request.blobs))
+        written = request.messages.encoded(self._key, self._early)
         pieces: list[bytes] = []
         starts: list[int] = []
         models = True  # whose turn it is; nobody's yet, which looks like the model's: the user begins
         for message, item in zip(request.messages, written, strict=True):
-            if not item:  # it says nothing, or lacked a blob when it was first seen
+            if not item:  # it says nothing, or has blobs
                 item = self._message(request.blobs, message)
                 if not item:
                     continue
@@ -122,13 +122,9 @@ class History:
         """The blocks of a message of the model's that is to go on, its open ends included."""
         return b",".join([block for _, block in self._said(message)])
 
-    def _kept(self, blobs: Mapping[str, bytes], message: Message) -> bytes:
-        """The blocks of a message for good: nothing while a blob is missing."""
-        for part in message.content:
-            inner = part.content if isinstance(part, ToolResult) else (part,)
-            if any(lacks(each, blobs) for each in inner):
-                return b""
-        return self._message(blobs, message)
+    def _early(self, message: Message) -> bytes:
+        """The blocks of a message for good: nothing where there are blobs, whose bytes come with each request."""
+        return b"" if has_blob(message.content) else self._message(_NO_BLOBS, message)
 
     def _message(self, blobs: Mapping[str, bytes], message: Message) -> bytes:
         """The blocks of a message with commas between; empty when there is nothing that may be sent."""

@@ -230,7 +230,10 @@ class ReplyAssembler:
         if not citations:
             return [Text(text=text)]
         block = {"type": "text", "text": text, "citations": citations}
-        return [Text(text=text), Native(provider=self._vendor, data=msgspec.json.encode(block).decode())]
+        return [
+            Text(text=text),
+            Native(provider=self._vendor, data=msgspec.json.encode(block).decode(errors="replace")),
+        ]
 
     def _call(self, open_: _Open, text: str) -> ToolCall:
         block = open_.block
@@ -238,7 +241,7 @@ class ReplyAssembler:
             raise self._peer.broken("holds a tool call without a name")
         if not text:
             # A call that did not stream has its arguments with it; one without any has an empty object.
-            text = bytes(block.input).decode() or "{}"
+            text = bytes(block.input).decode(errors="replace") or "{}"
             if text != "{}":
                 self._emit("arguments", text, open_.position)
         return ToolCall(id="", name=block.name, arguments=text, provider_id=block.id or "")
@@ -256,10 +259,10 @@ class ReplyAssembler:
             raise self._peer.broken("holds a block that cannot be read", open_.raw) from error
         told = ""
         if head.type.endswith("tool_use"):
-            shown = bytes(head.input).decode()
+            shown = bytes(head.input).decode(errors="replace")
             shown = shown if len(shown) <= _SHOWN else shown[: _SHOWN - 1] + "…"
             told = f"[{head.name} ran at the provider: {shown or '{}'}]"
-        return Native(provider=self._vendor, data=data.decode(), text=told)
+        return Native(provider=self._vendor, data=data.decode(errors="replace"), text=told)
 
     def _stop(self) -> StopReason:
         if self._calls and self._finish not in _CUT:

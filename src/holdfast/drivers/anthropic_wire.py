@@ -6,9 +6,8 @@ from typing import Any
 
 from msgspec import Raw, Struct
 
+from holdfast.drivers.tokens import Count, tokens
 from holdfast.messages import Usage
-
-Count = int | float | None
 
 NOTHING = Raw(b"")
 """A JSON value that did not come."""
@@ -39,14 +38,14 @@ class WireUsage(Struct, gc=False):
 
     def counted(self) -> Usage:
         """The same in our words."""
-        read, written = int(self.cache_read_input_tokens or 0), int(self.cache_creation_input_tokens or 0)
+        read, written = tokens(self.cache_read_input_tokens), tokens(self.cache_creation_input_tokens)
         made = self.output_tokens_details or OutputDetails()
         return Usage(
-            input_tokens=int(self.input_tokens or 0) + read + written,
-            output_tokens=int(self.output_tokens or 0),
+            input_tokens=tokens(self.input_tokens) + read + written,
+            output_tokens=tokens(self.output_tokens),
             cache_read_tokens=read,
             cache_write_tokens=written,
-            reasoning_tokens=int(made.thinking_tokens or 0),
+            reasoning_tokens=tokens(made.thinking_tokens),
         )
 
 

@@ -257,10 +257,12 @@ def _in_words(output: OutputSpec) -> str:
 
 
 def _labels(metadata: dict[str, str]) -> dict[str, str] | None:
-    """The metadata that labels can hold; the rest is left out rather than refused."""
+    """The metadata that labels can hold; the rest is left out rather than refused, and the session too:
+    there are too many."""
     fitting = {
         name: value
         for name, value in metadata.items()
-        if _LABEL.fullmatch(name) and name[0].isalpha() and (not value or _LABEL.fullmatch(value))
+        if name != "session_id" and _LABEL.fullmatch(name) and name[0].isalpha()
+        if not value or _LABEL.fullmatch(value)
     }
     return dict(list(fitting.items())[:64]) or None

@@ -15,7 +15,7 @@ from msgspec import Raw
 
 from holdfast.driver import Transcript
 from holdfast.drivers.gemini_reply import ALONE, ANSWER, NEXT, PART, THOUGHT
-from holdfast.drivers.media import in_words, inline
+from holdfast.media import has_blob, in_words, inline
 from holdfast.messages import Document, Image, Message, Native, Part, Text, Thinking, ToolCall, ToolResult
 
 UNSIGNED = "skip_thought_signature_validator"
@@ -90,7 +90,7 @@ class ContentEncoder:
         return _joined(encoded)
 
     def _early(self, message: Message) -> bytes:
-        return _LATER if _has_blob(message.content) else self._encode(message, _NO_BLOBS)
+        return _LATER if has_blob(message.content) else self._encode(message, _NO_BLOBS)
 
     def _encode(self, message: Message, blobs: Mapping[str, bytes]) -> bytes:
         """The message as a turn that the next one closes; nothing when there is nothing to say."""
@@ -233,13 +233,6 @@ def _arguments(text: str) -> Raw:
     except (msgspec.MsgspecError, ValueError, RecursionError):
         pass
     return Raw(_ENCODER.encode({"invalid_arguments": text}) if text.strip() else b"{}")
-
-
-def _has_blob(parts: Iterable[Part]) -> bool:
-    return any(
-        _has_blob(part.content) if isinstance(part, ToolResult) else getattr(part, "blob", None) is not None
-        for part in parts
-    )
 
 
 def _users(part: Part, blobs: Mapping[str, bytes]) -> Entry | None:

@@ -10,9 +10,8 @@ from typing import Any
 
 from msgspec import Raw, Struct
 
+from holdfast.drivers.tokens import Count, tokens
 from holdfast.messages import Usage
-
-Count = int | float | None
 
 
 class WireUsage(Struct, gc=False, rename="camel"):
@@ -26,11 +25,11 @@ class WireUsage(Struct, gc=False, rename="camel"):
 
     def counted(self) -> Usage:
         """The same in our words."""
-        thoughts = int(self.thoughts_token_count or 0)
+        thoughts = tokens(self.thoughts_token_count)
         return Usage(
-            input_tokens=int(self.prompt_token_count or 0) + int(self.tool_use_prompt_token_count or 0),
-            output_tokens=int(self.candidates_token_count or 0) + thoughts,
-            cache_read_tokens=int(self.cached_content_token_count or 0),
+            input_tokens=tokens(self.prompt_token_count) + tokens(self.tool_use_prompt_token_count),
+            output_tokens=tokens(self.candidates_token_count) + thoughts,
+            cache_read_tokens=tokens(self.cached_content_token_count),
             reasoning_tokens=thoughts,
         )
 

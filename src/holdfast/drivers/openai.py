@@ -232,8 +232,8 @@ def _format(output: OutputSpec) -> dict[str, Any]:
 
 
 def _metadata(metadata: dict[str, str]) -> dict[str, str] | None:
-    """As much as a response may have; the rest is left out rather than refused."""
-    kept = list(metadata.items())[:_MAX_METADATA]
+    """As much as a response may have; the rest is left out rather than refused. A session is a cache key only."""
+    kept = [entry for entry in metadata.items() if entry[0] != "session_id"][:_MAX_METADATA]
     return {name[:_MAX_KEY]: value[:_MAX_VALUE] for name, value in kept} or None
 
 

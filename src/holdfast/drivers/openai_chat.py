@@ -21,11 +21,14 @@ from holdfast.drivers.failures import Peer
 from holdfast.drivers.openai_chat_reply import ReplyAssembler
 from holdfast.drivers.transport import Call, Credential, KeySource, Transport, check_headers, endpoint
 from holdfast.errors import DriverError
+from holdfast.media import UNKNOWN, has_blob, in_words, inline
 from holdfast.messages import Document, Image, Message, Part, Text, Thinking, ToolCall, ToolResult
 
 _ENCODER = msgspec.json.Encoder()
 _OURS = re.compile(r"call_[0-9a-f]{32}(_[0-9]+)+")
 """Ids that we made: longer than the 40 characters that OpenAI accepts."""
+_LATER = b" "
+"""Stands for a message with blobs, which come with each request."""
 _TOOL_SETS = 64
 """Encoded tool lists that one driver keeps."""
 
@@ -120,7 +123,7 @@ class OpenAIChat:
         `request.metadata` is not part of it: servers take metadata only with completions that they store.
         """
         try:
-            items = request.messages.encoded(f"{self.wire}:{self._vendor}", self._message)
+            items = self._items(request)
             if request.instructions:
                 system = {"role": "system", "content": request.instructions}
                 items = [_ENCODER.encode(system), *items]
@@ -166,27 +169,43 @@ class OpenAIChat:
             known = self._tools[id(tools)] = (tools, b'"tools":' + _ENCODER.encode(listed) + b",")
         return known[1]
 
-    def _message(self, message: Message) -> bytes:
+    def _items(self, request: Request) -> list[bytes]:
+        """The messages. Only new ones, and those of the user's with blobs, are encoded."""
+        items = request.messages.encoded(f"{self.wire}:{self._vendor}", self._early)
+        if _LATER not in items:
+            return items
+        return [
+            self._message(message, request.blobs) if item == _LATER else item
+            for message, item in zip(request.messages, items, strict=True)
+        ]
+
+    def _early(self, message: Message) -> bytes:
+        later = message.role == "user" and has_blob(message.content)
+        return _LATER if later else self._message(message, {})
+
+    def _message(self, message: Message, blobs: Mapping[str, bytes]) -> bytes:
         """A message as the protocol has it; a `tool` message becomes one entry for each result in it."""
         if message.role == "assistant":
             return _ENCODER.encode(self._assistant(message.content))
         if message.role == "tool":
             results = [part for part in message.content if isinstance(part, ToolResult)]
             return b",".join([_ENCODER.encode(_result(result)) for result in results])
-        return _ENCODER.encode({"role": "user", "content": self._user_content(message.content)})
+        return _ENCODER.encode({"role": "user", "content": self._user_content(message.content, blobs)})
 
-    def _user_content(self, parts: tuple[Part, ...]) -> str | list[dict[str, Any]]:
+    def _user_content(
+        self, parts: tuple[Part, ...], blobs: Mapping[str, bytes]
+    ) -> str | list[dict[str, Any]]:
         if all(isinstance(part, Text) for part in parts) and len(parts) <= 1:
             return _words(parts)
-        return [self._user_part(part) for part in parts]
+        return [_written(part, blobs) or self._user_part(part, blobs) for part in parts]
 
-    def _user_part(self, part: Part) -> dict[str, Any]:
-        if isinstance(part, Image) and part.url:
-            return {"type": "image_url", "image_url": {"url": part.url}}
+    def _user_part(self, part: Part, blobs: Mapping[str, bytes]) -> dict[str, Any]:
+        if isinstance(part, Image) and (url := _url(part, blobs)):
+            return {"type": "image_url", "image_url": {"url": url}}
         if isinstance(part, Document) and (
-            part.url.startswith("data:") or (part.url and self._dialect.fetches_files)
+            (url := _url(part, blobs)).startswith("data:") or (url and self._dialect.fetches_files)
         ):
-            return {"type": "file", "file": {"filename": part.name or "document", "file_data": part.url}}
+            return {"type": "file", "file": {"filename": part.name or "document", "file_data": url}}
         return {"type": "text", "text": _words([part])}
 
     def _assistant(self, parts: tuple[Part, ...]) -> dict[str, Any]:
@@ -212,6 +231,26 @@ class OpenAIChat:
         """The reasoning that this vendor gave and may be given back."""
         prefix = f"{self._vendor}/"
         return [part for part in parts if isinstance(part, Thinking) and part.provider.startswith(prefix)]
+
+
+def _written(part: Part, blobs: Mapping[str, bytes]) -> dict[str, Any] | None:
+    """A blob of text as text: as files, servers take PDF at most."""
+    file = inline(part, blobs) if isinstance(part, Document) and part.blob is not None else None
+    if file is None or not file.media_type.startswith("text/") or not isinstance(part, Document):
+        return None
+    text = file.data.decode(errors="replace")
+    return {"type": "text", "text": f"{part.name}:\n{text}" if part.name else text}
+
+
+def _url(part: Image | Document, blobs: Mapping[str, bytes]) -> str:
+    """Where the part can be had: its own bytes, or an address; empty when they are missing, or are not a picture."""
+    if part.blob is None:
+        return part.url
+    file = inline(part, blobs)
+    picture = file is not None and file.media_type.startswith("image/")
+    if file is None or file.media_type == UNKNOWN or (isinstance(part, Image) and not picture):
+        return ""
+    return file.data_url
 
 
 def _dialect(host: str) -> Dialect:
@@ -277,12 +316,4 @@ def _words(parts: Iterable[Part]) -> str:
 def _placeholder(part: Part) -> str:
     if isinstance(part, ToolResult):
         return _words(part.content)
-    if not isinstance(part, Image | Document):
-        return ""
-    what = f"document {part.name}".rstrip() if isinstance(part, Document) else "image"
-    if part.url.startswith("data:"):
-        return f"[{what}: its content cannot be shown here]"
-    if part.url:
-        return f"[{what}: {part.url}]"
-    size = f", {part.blob.media_type}, {part.blob.size} bytes" if part.blob else ""
-    return f"[{what}{size}: its content cannot be shown here]"
+    return in_words(part) if isinstance(part, Image | Document) else ""

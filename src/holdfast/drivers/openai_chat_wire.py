@@ -6,9 +6,8 @@ from typing import Any
 
 from msgspec import Struct
 
+from holdfast.drivers.tokens import Count, tokens
 from holdfast.messages import Usage
-
-Count = int | float | None
 
 
 class InputDetails(Struct, gc=False):
@@ -42,11 +41,11 @@ class WireUsage(Struct, gc=False):
         made = self.completion_tokens_details or OutputDetails()
         cached = given.cached_tokens or self.prompt_cache_hit_tokens or self.num_cached_tokens
         return Usage(
-            input_tokens=int(self.prompt_tokens or 0),
-            output_tokens=int(self.completion_tokens or 0),
-            cache_read_tokens=int(cached or 0),
-            cache_write_tokens=int(given.cache_write_tokens or 0),
-            reasoning_tokens=int(made.reasoning_tokens or 0),
+            input_tokens=tokens(self.prompt_tokens),
+            output_tokens=tokens(self.completion_tokens),
+            cache_read_tokens=tokens(cached),
+            cache_write_tokens=tokens(given.cache_write_tokens),
+            reasoning_tokens=tokens(made.reasoning_tokens),
         )
 
 

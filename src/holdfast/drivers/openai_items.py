@@ -15,8 +15,8 @@ from typing import Any
 import msgspec
 
 from holdfast.driver import Previous, Transcript
-from holdfast.drivers.media import in_words, inline
 from holdfast.drivers.openai_wire import CUSTOM, ReasoningItem
+from holdfast.media import UNKNOWN, has_blob, in_words, inline
 from holdfast.messages import (
     Document,
     Image,
@@ -78,7 +78,7 @@ class ItemEncoder:
         return [item for item in items if item]
 
     def _early(self, message: Message) -> bytes:
-        return _LATER if _has_blob(message.content) else self._encode(message, _NO_BLOBS)
+        return _LATER if has_blob(message.content) else self._encode(message, _NO_BLOBS)
 
     def _encode(self, message: Message, blobs: Blobs) -> bytes:
         """The message's items with commas between them; nothing when there is nothing to say."""
@@ -237,21 +237,11 @@ def _piece(part: Part, blobs: Blobs) -> dict[str, Any]:
 def _data_url(part: Image | Document, blobs: Blobs) -> str:
     """The part's own bytes; empty when they are missing, or are not what can be looked at."""
     file = inline(part, blobs)
-    if file is None or file.media_type == "application/octet-stream":
+    if file is None or file.media_type == UNKNOWN:
         return ""
     if isinstance(part, Image) and not file.media_type.startswith("image/"):
         return ""
-    return f"data:{file.media_type};base64,{file.base64}"
-
-
-def _has_blob(parts: Iterable[Part]) -> bool:
-    for part in parts:
-        if isinstance(part, ToolResult):
-            if _has_blob(part.content):
-                return True
-        elif isinstance(part, Image | Document) and part.blob is not None:
-            return True
-    return False
+    return file.data_url
 
 
 def _words(part: Part) -> str:

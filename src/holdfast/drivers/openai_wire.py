@@ -6,9 +6,8 @@ from typing import Any
 
 from msgspec import Raw, Struct
 
+from holdfast.drivers.tokens import Count, tokens
 from holdfast.messages import Usage
-
-Count = int | float | None
 
 
 class InputDetails(Struct, gc=False):
@@ -37,11 +36,11 @@ class WireUsage(Struct, gc=False):
         given = self.input_tokens_details or InputDetails()
         made = self.output_tokens_details or OutputDetails()
         return Usage(
-            input_tokens=int(self.input_tokens or 0),
-            output_tokens=int(self.output_tokens or 0),
-            cache_read_tokens=int(given.cached_tokens or 0),
-            cache_write_tokens=int(given.cache_write_tokens or 0),
-            reasoning_tokens=int(made.reasoning_tokens or 0),
+            input_tokens=tokens(self.input_tokens),
+            output_tokens=tokens(self.output_tokens),
+            cache_read_tokens=tokens(given.cached_tokens),
+            cache_write_tokens=tokens(given.cache_write_tokens),
+            reasoning_tokens=tokens(made.reasoning_tokens),
         )
 
 

@@ -1,5 +1,8 @@
 """What people who build on Holdfast need to test what they build.
 
+providers.py       model servers that speak a provider's protocol, well or badly; to be imported by name. Its parts:
+providers_wire.py  just enough HTTP
+providers_said.py  what the protocols share; providers_<protocol>.py speak one each
 store_contract.py  what every store promises, as tests that anybody's store can run
 lease_contract.py  the part of it about who may write, when, and what is owed
 letter_contract.py  the part of it about what others leave for the writer

@@ -167,6 +167,7 @@ def test_the_defaults_of_the_limits_are_those_in_their_docstrings() -> None:
             tool_timeout=300.0,
             tool_concurrency=32,
             model_retries=2,
+            retry_timeout=300.0,
             result_bytes=65_536,
         )
         == DEFAULT_LIMITS

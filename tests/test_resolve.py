@@ -56,10 +56,11 @@ def names(found: Manifest) -> list[str]:
 
 def test_without_layers_that_say_more_everything_has_its_default() -> None:
     found = manifest()
-    assert (found.model, found.model_name, found.driver) == ("sim/base", "base", SIM)
+    assert (found.model, found.routes[0].name, found.routes[0].driver) == ("sim/base", "base", SIM)
     assert (found.instructions, found.tools, found.files, found.locale) == ("", {}, (), "")
     assert (found.max_iterations, found.turn_timeout, found.tool_timeout) == (100, None, 300.0)
-    assert (found.tool_concurrency, found.model_retries, found.result_bytes) == (32, 2, 65_536)
+    assert (found.tool_concurrency, found.model_retries, found.retry_timeout) == (32, 2, 300.0)
+    assert found.result_bytes == 65_536
     assert (found.parallel_calls, found.network) == (True, NetworkAccess())
 
 
@@ -79,7 +80,35 @@ def test_layers_fold_from_the_root_down() -> None:
 def test_a_driver_object_serves_as_the_model() -> None:
     own: Driver = Sim.always("own")
     found = manifest(Config(model=own))
-    assert (found.driver, found.model, found.model_name) == (own, "sim/", "")
+    assert (found.routes[0].driver, found.model, found.routes[0].name) == (own, "sim/", "")
+
+
+def test_several_models_are_routes_in_their_order() -> None:
+    own: Driver = Sim.always("own")
+    found = manifest(Config(model=["sim/a", own, "sim/b"]))
+    assert [(route.model, route.name) for route in found.routes] == [
+        ("sim/a", "a"),
+        ("sim/", ""),
+        ("sim/b", "b"),
+    ]
+    assert found.describe()["model"] == ["sim/a", "sim/", "sim/b"]
+    assert [found.route(place).model for place in (0, 1, 2, 3, 9)] == [
+        "sim/a",
+        "sim/",
+        "sim/b",
+        "sim/b",
+        "sim/b",
+    ]
+    assert manifest(Config(model=("sim/a",))).digest == manifest(Config(model="sim/a")).digest
+    assert (
+        manifest(Config(model=["sim/b", "sim/a"])).digest != manifest(Config(model=["sim/a", "sim/b"])).digest
+    )
+    (origin,) = [it for it in found.explain() if it.field == "model"]
+    assert origin.value == "sim/a, sim, sim/b"
+    with pytest.raises(UnknownModel, match="no layer names a model"):
+        manifest(Config(model=[]))
+    with pytest.raises(UnknownModel, match="no driver for vendor 'smi'"):
+        manifest(Config(model=["sim/a", "smi/b"]))
 
 
 def test_dependencies_come_first_and_each_capability_once() -> None:
@@ -200,6 +229,7 @@ LIMITS = [
     "tool_timeout",
     "tool_concurrency",
     "model_retries",
+    "retry_timeout",
     "result_bytes",
 ]
 
@@ -280,6 +310,7 @@ def test_each_value_is_explained_by_the_layer_that_set_it() -> None:
         "limits.tool_timeout": ("default",),
         "limits.tool_concurrency": ("default",),
         "limits.model_retries": ("default",),
+        "limits.retry_timeout": ("default",),
         "limits.result_bytes": ("default",),
     }
 

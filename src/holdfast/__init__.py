@@ -1,14 +1,14 @@
 """Holdfast: an embeddable, durable agent runtime.
 
-    errors ids clock messages events                        0  data
+    errors ids clock messages media events                  0  data
     services network driver catalogue store schema tool     1  contracts
     hook policy capability config
     state fold history manifest resolve follow writer journal    2  the turn's terms
     archive registry
     turn/ stores/ drivers/ capabilities/ workspace/         3  rooms
     engines/
-    agent manifests handle mail runner session runtime      4  wiring
-    sync testing/
+    agent manifests model handle mail runner session        4  wiring
+    runtime sync testing/
     cli/                                                    5  apps
 
 Importing this runs nothing and loads no provider, database or web code.
@@ -51,6 +51,7 @@ from holdfast.messages import (
     Usage,
     user_message,
 )
+from holdfast.model import Completion, Model
 from holdfast.network import NetworkAccess
 from holdfast.policy import Action, Policy
 from holdfast.registry import Registry
@@ -92,6 +93,7 @@ __all__ = [
     "Call",
     "Capability",
     "CapabilityRef",
+    "Completion",
     "Config",
     "ConfigError",
     "Context",
@@ -121,6 +123,7 @@ __all__ = [
     "Manifest",
     "MemoryStore",
     "Message",
+    "Model",
     "Modify",
     "NetworkAccess",
     "Policy",

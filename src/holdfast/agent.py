@@ -11,8 +11,8 @@ from collections.abc import Iterable
 import msgspec
 
 from holdfast.capability import Capability, CapabilityRef, SeedFile
-from holdfast.config import Config, Layer, Limits, merge
-from holdfast.driver import Driver, Settings
+from holdfast.config import Config, Layer, Limits, Models, merge, models_in
+from holdfast.driver import Settings
 from holdfast.network import NetworkAccess
 from holdfast.tool import Tool
 
@@ -22,7 +22,7 @@ Capabilities = Iterable[str | CapabilityRef | Capability]
 
 def _config(
     instructions: str,
-    model: str | Driver | None,
+    model: Models | None,
     tools: Iterable[Tool],
     capabilities: Capabilities,
     limits: Limits | None,
@@ -39,7 +39,8 @@ class Agent:
     """A configuration layer: who does the work. It holds no state and may serve any number of sessions.
 
     `instructions` say what it is for; `name` stands in logs and is how a session finds its agent again; `model` is
-    `vendor/name` or a driver; further fields of a layer come in `config`, below what is given here.
+    `vendor/name` or a driver, or several of them to fall back on in this order; further fields of a layer come in
+    `config`, below what is given here.
     """
 
     def __init__(
@@ -47,7 +48,7 @@ class Agent:
         instructions: str = "",
         *,
         name: str = "agent",
-        model: str | Driver | None = None,
+        model: Models | None = None,
         tools: Iterable[Tool] = (),
         capabilities: Capabilities = (),
         limits: Limits | None = None,
@@ -73,7 +74,7 @@ class Harness:
         *,
         name: str = "harness",
         parent: Harness | None = None,
-        model: str | Driver | None = None,
+        model: Models | None = None,
         tools: Iterable[Tool] = (),
         capabilities: Capabilities = (),
         limits: Limits | None = None,
@@ -94,7 +95,7 @@ class _Portable(msgspec.Struct, kw_only=True, omit_defaults=True):
 
     name: str
     instructions: str | None = None
-    model: str | None = None
+    model: str | tuple[str, ...] | None = None
     capabilities: tuple[CapabilityRef, ...] = ()
     settings: Settings | None = None
     files: tuple[SeedFile, ...] = ()
@@ -122,12 +123,13 @@ def _portable(layer: Layer) -> _Portable:
     ]
     functions += [f"MCP server {server.name}" for server in config.mcp_servers]
     functions += [f"capability {it.name}" for it in config.capabilities if isinstance(it, Capability)]
-    if config.model is not None and not isinstance(config.model, str):
-        functions.append(f"driver {config.model.wire}")
+    models = models_in(config.model)
+    functions += [f"driver {model.wire}" for model in models if not isinstance(model, str)]
+    named = tuple(model for model in models if isinstance(model, str))
     return _Portable(
         name=layer.name,
         instructions=config.instructions,
-        model=config.model if isinstance(config.model, str) else None,
+        model=(named if len(named) > 1 else named[0]) if named and len(named) == len(models) else None,
         capabilities=tuple(it for it in config.capabilities if isinstance(it, CapabilityRef)),
         functions=tuple(functions),
         **{name: getattr(config, name) for name in _PLAIN},

@@ -14,7 +14,7 @@ Merging is associative: `merge(merge(a, b), c)` equals `merge(a, merge(b, c))`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, TypeVar
 
@@ -30,8 +30,11 @@ from holdfast.tool import Tool
 
 T = TypeVar("T")
 
-Model = str | Driver
+ModelRef = str | Driver
 """`vendor/name`, or a driver object to use as it is."""
+
+Models = ModelRef | Sequence[ModelRef]
+"""A model, or several: the next one is asked when the one before fails in a way that it may not."""
 
 
 class Limits(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -47,12 +50,19 @@ class Limits(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Calls of one turn that run at the same time. Default 32."""
     model_retries: int | None = None
     """Further attempts after a model call failed in a way that may pass. Default 2."""
+    retry_timeout: float | None = None
+    """Seconds from the first failure of a model call to the last attempt at it. Default 300."""
     result_bytes: int | None = None
     """Bytes of one result that the model reads; the whole is kept as a blob. Default 65,536."""
 
 
 DEFAULT_LIMITS = Limits(
-    max_iterations=100, tool_timeout=300.0, tool_concurrency=32, model_retries=2, result_bytes=65_536
+    max_iterations=100,
+    tool_timeout=300.0,
+    tool_concurrency=32,
+    model_retries=2,
+    retry_timeout=300.0,
+    result_bytes=65_536,
 )
 
 
@@ -75,8 +85,8 @@ class Config:
     """One layer. Every field may be left unset."""
 
     instructions: str | None = None
-    model: Model | None = None
-    """`vendor/name`, or a driver object to use as it is."""
+    model: Models | None = None
+    """`vendor/name`, or a driver object to use as it is; or several, to fall back on in this order."""
     settings: Settings | None = None
     capabilities: tuple[CapabilityRef | Capability, ...] = ()
     tools: tuple[Tool, ...] = ()
@@ -94,6 +104,15 @@ class Config:
         for tool in self.tools:
             if not isinstance(tool, Tool):
                 raise ConfigError(f"{tool!r} is not a tool; make one of a function with @tool")
+
+
+def models_in(model: Models | None) -> tuple[ModelRef, ...]:
+    """The models that a layer names, in the order in which they are asked."""
+    if model is None:
+        return ()
+    if isinstance(model, str) or not isinstance(model, Sequence):
+        return (model,)
+    return tuple(model)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

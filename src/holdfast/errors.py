@@ -67,6 +67,13 @@ RETRYABLE: frozenset[DriverErrorKind] = frozenset(
 """Failures that a second identical request may survive."""
 
 
+ELSEWHERE: frozenset[DriverErrorKind] = RETRYABLE | {"authentication", "quota", "too_large", "unsupported"}
+"""Failures that the same request to another model may survive."""
+
+NOT_FOUND = 404
+"""The status of a model that a provider does not have."""
+
+
 class HoldfastError(Exception):
     """Something went wrong in Holdfast."""
 
@@ -231,6 +238,11 @@ class DriverError(HoldfastError):
     def retryable(self) -> bool:
         """Whether the same request may succeed later."""
         return self.kind in RETRYABLE
+
+    @property
+    def elsewhere(self) -> bool:
+        """Whether the same request to another model may succeed."""
+        return self.kind in ELSEWHERE or self.status == NOT_FOUND
 
 
 class ToolError(HoldfastError):

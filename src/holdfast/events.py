@@ -162,14 +162,19 @@ class OutputMessageReplaced(Fact, frozen=True, kw_only=True, omit_defaults=True,
 
 
 class ReasonFailed(Fact, frozen=True, kw_only=True, omit_defaults=True, gc=False):
-    """A model call failed. With `retry_at` the same request is due again then; without, the turn is lost."""
+    """A model call failed. With `retry_at` the same request is due again then; with `next_model` that one is asked
+    instead; without either, the turn is lost."""
 
     kind: ClassVar[str] = "reason.failed"
     reason: DriverErrorKind
     error: Failure
     iteration: int
     attempt: int
+    """Of the attempts at this reply with this model."""
     retry_at: datetime | None = None
+    model: str = ""
+    """That failed, as it was asked for."""
+    next_model: str = ""
 
 
 class ToolStarted(Fact, frozen=True, kw_only=True, omit_defaults=True, gc=False):

@@ -147,7 +147,7 @@ def _replied(state: State, event: Event, fact: facts.OutputMessageCompleted) -> 
     if (turn := state.turn) is not None:
         turn.iteration = fact.iteration
         turn.recoveries = 0
-        turn.attempt, turn.retry_at = 0, None
+        turn.attempt, turn.failing_since, turn.retry_at = 0, None, None
         turn.stop = fact.stop
         turn.output_id = fact.message.id
         turn.shown_id = turn.shown = ""
@@ -169,9 +169,14 @@ def _replaced(state: State, event: Event, fact: facts.OutputMessageReplaced) -> 
 
 def _reason_failed(state: State, event: Event, fact: facts.ReasonFailed) -> None:
     if (turn := state.turn) is not None:
-        turn.attempt, turn.recoveries = fact.attempt, 0
+        turn.recoveries = 0
         turn.retry_at = fact.retry_at
-        turn.failure = fact.error if fact.retry_at is None else None
+        if fact.next_model:
+            turn.route += 1
+            turn.attempt, turn.failing_since = 0, None
+        else:
+            turn.attempt, turn.failing_since = fact.attempt, turn.failing_since or event.ts
+            turn.failure = fact.error if fact.retry_at is None else None
 
 
 def _claimed(state: State, event: Event, fact: facts.ToolStarted) -> None:

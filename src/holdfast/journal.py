@@ -127,14 +127,17 @@ class Journal:
         Raises `SessionHeld` while another process is at work on it, `UsageError` for a journal that may only read.
         """
         if self.writer.name == READER:
-            raise UsageError(
-                f"session {self.state.session_id} was opened read-only; open it with runtime.open(id)"
-            )
+            self._refuse_to_write()
         if self.ours:
             return
         self._owning = self._owning or asyncio.Lock()
         async with self._owning:
             await self._claim()
+
+    def _refuse_to_write(self) -> None:
+        raise UsageError(
+            f"session {self.state.session_id} was opened read-only; open it with runtime.open(id)"
+        )
 
     async def _claim(self) -> None:
         if self.ours:
@@ -223,6 +226,12 @@ class Journal:
             return self._held
         taken, self._taken = tuple(self._taken), []
         return structs.replace(self._held, taken=taken)
+
+    async def put_blob(self, data: bytes) -> str:
+        """Keep these bytes, durably, for facts to refer to. Raises `UsageError` for a journal that may only read."""
+        if self.writer.name == READER:
+            self._refuse_to_write()
+        return await self.store.put_blob(data)
 
     async def keep_state(self) -> None:
         """Keep a snapshot of the state, if the session rests and it is worth the commit. Raises `StoreError`."""

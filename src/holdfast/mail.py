@@ -36,7 +36,9 @@ class Mail:
                 return False
             manifest = await self._manifest()
             late = [letter.number for letter in letters if not await self._take(letter, manifest, end)]
-            await journal.flush()  # first: one that said the same as a letter before it must not be gone sooner
+            await (
+                journal.flush()
+            )  # first: one that said the same as a letter before it must not be gone sooner
             if late:
                 await journal.store.discard(journal.state.session_id, late, epoch=journal.epoch)
         except (SessionHeld, Superseded):

@@ -34,14 +34,24 @@ class Origin(Struct, frozen=True, kw_only=True):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Manifest:
-    """What one turn runs under. Equal digests mean equal behaviour."""
+class Route:
+    """One model that can be asked."""
 
     model: str
     """As asked for: `vendor/name`."""
     driver: Driver
-    model_name: str
+    name: str
     """What the driver calls it."""
+    price: Price = field(compare=False)
+    """What a reply costs. Not part of the digest: a price changes no behaviour."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """What one turn runs under. Equal digests mean equal behaviour."""
+
+    routes: tuple[Route, ...]
+    """The models, in the order in which they are asked; at least one."""
     instructions: str
     settings: Settings
     tools: dict[str, Tool]
@@ -58,13 +68,21 @@ class Manifest:
     tool_timeout: float
     tool_concurrency: int
     model_retries: int
+    retry_timeout: float
     result_bytes: int
     parallel_calls: bool
     locale: str
     origins: tuple[Origin, ...]
     """Not part of the digest: the same behaviour may be layered differently."""
-    price: Price = field(compare=False)
-    """What a reply costs. Not part of the digest: a price changes no behaviour."""
+
+    @property
+    def model(self) -> str:
+        """The model that is asked first: `vendor/name`."""
+        return self.routes[0].model
+
+    def route(self, place: int) -> Route:
+        """The model to ask when so many before it have failed; the last one where there are not so many."""
+        return self.routes[min(place, len(self.routes) - 1)]
 
     @cached_property
     def specs(self) -> tuple[ToolSpec, ...]:
@@ -84,7 +102,7 @@ class Manifest:
     def describe(self) -> dict[str, Any]:
         """Exactly what changes behaviour, as plain data. Holds no credential."""
         return {
-            "model": self.model,
+            "model": self.model if len(self.routes) == 1 else [route.model for route in self.routes],
             "instructions": self.instructions,
             "settings": self.settings,
             "tools": [tool.describe() for tool in self.tools.values()],
@@ -106,6 +124,7 @@ class Manifest:
                 "tool_timeout": self.tool_timeout,
                 "tool_concurrency": self.tool_concurrency,
                 "model_retries": self.model_retries,
+                "retry_timeout": self.retry_timeout,
                 "result_bytes": self.result_bytes,
             },
             "parallel_calls": self.parallel_calls,

@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from holdfast.agent import Agent, Harness, read_layers, write_layers
-from holdfast.config import Config, Layer, Model
+from holdfast.config import Config, Layer, Models
 from holdfast.errors import ConfigError, StoreReadOnly
 from holdfast.manifest import Manifest
 from holdfast.registry import Registry
@@ -38,7 +38,7 @@ class Manifests:
     """The manifests of one runtime: `model` serves agents that name none; `agents` are known by name."""
 
     def __init__(
-        self, store: Store, registry: Registry, *, model: Model | None, agents: Iterable[Agent]
+        self, store: Store, registry: Registry, *, model: Models | None, agents: Iterable[Agent]
     ) -> None:
         self._store = store
         self._registry = registry

@@ -12,7 +12,7 @@ import json
 import math
 from collections.abc import Iterable, Sequence
 from functools import reduce
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 import msgspec
 
@@ -24,15 +24,17 @@ from holdfast.config import (
     Layer,
     Limits,
     McpServer,
+    ModelRef,
     append_text,
     is_set,
     last_wins,
     merge,
+    models_in,
     topmost_fields,
 )
 from holdfast.driver import Driver, Price, Settings
 from holdfast.errors import CapabilityCycle, ConfigError, MissingService, UnknownCapability, UnknownModel
-from holdfast.manifest import Manifest, Origin
+from holdfast.manifest import Manifest, Origin, Route
 from holdfast.network import NetworkAccess, check_rule
 from holdfast.services import Key
 from holdfast.tool import Tool
@@ -69,14 +71,12 @@ def resolve(layers: Sequence[Layer], *, names: Names, lent: Lent = frozenset()) 
     _check_network(layers)
     expanded = _expand(layers, config.capabilities, names)
     capabilities = tuple(expanded.values())
-    driver, model, model_name = _route(layers, config.model, names)
+    routes = tuple(_route(layers, model, names) for model in models_in(config.model)) or _no_model()
     tools = last_wins([tool for cap in capabilities for tool in cap.tools] + list(config.tools), "name")
     _check_services(tools, capabilities, lent)
     limits: Limits = topmost_fields(DEFAULT_LIMITS, config.limits)
     manifest = Manifest(
-        model=model,
-        driver=driver,
-        model_name=model_name,
+        routes=routes,
         instructions=_instructions(config, capabilities),
         settings=config.settings or Settings(),
         tools={tool.name: tool for tool in tools},
@@ -93,11 +93,11 @@ def resolve(layers: Sequence[Layer], *, names: Names, lent: Lent = frozenset()) 
         tool_timeout=_positive(limits.tool_timeout, "tool_timeout"),
         tool_concurrency=_positive(limits.tool_concurrency, "tool_concurrency"),
         model_retries=_positive(limits.model_retries, "model_retries") if limits.model_retries else 0,
+        retry_timeout=_positive(limits.retry_timeout, "retry_timeout"),
         result_bytes=_positive(limits.result_bytes, "result_bytes"),
         parallel_calls=config.parallel_calls is not False,
         locale=config.locale or "",
         origins=tuple(_origins(layers, capabilities)),
-        price=names.pricing(model, driver),
     )
     _check_document(manifest)
     return manifest
@@ -129,19 +129,22 @@ def _check_network(layers: Iterable[Layer]) -> None:
                 raise ConfigError(f"{layer.name}: {error}") from None
 
 
-def _route(layers: Iterable[Layer], model: str | Driver | None, names: Names) -> tuple[Driver, str, str]:
-    if model is None:
-        raise UnknownModel(
-            'no layer names a model; set one, such as Agent(..., model="openai-chat/gpt-5-mini") or Runtime(model=...)'
-        )
+def _no_model() -> NoReturn:
+    raise UnknownModel(
+        'no layer names a model; set one, such as Agent(..., model="openai-chat/gpt-5-mini") or Runtime(model=...)'
+    )
+
+
+def _route(layers: Iterable[Layer], model: ModelRef, names: Names) -> Route:
     if not isinstance(model, str):
-        return model, f"{model.wire}/", ""
+        named = f"{model.wire}/"
+        return Route(model=named, driver=model, name="", price=names.pricing(named, model))
     try:
         driver, name = names.driver(model)
     except UnknownModel as error:
         who = [layer.name for layer in layers if layer.config.model is not None][-1]
         raise UnknownModel(f"{who}: {error}") from None
-    return driver, model, name
+    return Route(model=model, driver=driver, name=name, price=names.pricing(model, driver))
 
 
 def _expand(
@@ -264,6 +267,8 @@ def _short(value: Any) -> str:
         return _short(json.dumps(value.config, default=repr))
     if isinstance(value, SeedFile):
         return f"{len(value.content)} characters"
+    if isinstance(value, list | tuple):
+        return _short(", ".join(_short(item) for item in value))
     if isinstance(value, McpServer):
         return value.url or " ".join(value.command)
     if hasattr(value, "describe"):  # a hook or a policy

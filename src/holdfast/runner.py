@@ -17,7 +17,7 @@ from holdfast.manifest import Manifest
 from holdfast.turn.finish import finish
 from holdfast.turn.loop import Rest, Waiting, run_turn
 
-Spawn = Callable[[Coroutine[Any, Any, None]], "asyncio.Task[None]"]
+Spawn = Callable[[Coroutine[Any, Any, None]], "asyncio.Future[None]"]
 
 
 class Runner:
@@ -40,7 +40,7 @@ class Runner:
         self.drives = drives
         self.manifest = manifest
         """What the next turn would run under."""
-        self._task: asyncio.Task[None] | None = None
+        self._task: asyncio.Future[None] | None = None
         self._waiters: dict[str, list[asyncio.Future[TurnResult]]] = {}
         self._last: TurnResult | None = None
         self._failure: BaseException | None = None
@@ -247,7 +247,8 @@ class Runner:
 
     def _told_to_stop(self) -> bool:
         """Whether the task is being cancelled: by `cancel`, or because the runtime closes."""
-        return self._task is not None and self._task.cancelling() > 0
+        task = asyncio.current_task()
+        return task is not None and task.cancelling() > 0
 
     async def _rest(self, manifest: Manifest) -> bool:
         starts, self._resting = self._starts, False

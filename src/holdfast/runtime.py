@@ -18,7 +18,7 @@ from weakref import WeakValueDictionary, ref
 
 from holdfast.agent import Agent, Harness
 from holdfast.clock import Clock, SystemClock
-from holdfast.config import Config, Model
+from holdfast.config import Config, Models
 from holdfast.engines.local import Report, Worker, log
 from holdfast.errors import ConfigError, RuntimeClosed, SessionHeld, StoreError, UnknownSession
 from holdfast.events import Fact, SessionCreated
@@ -61,7 +61,7 @@ class Runtime:
         self,
         store: str | os.PathLike[str] | Store | None = None,
         *,
-        model: Model | None = None,
+        model: Models | None = None,
         agents: Iterable[Agent] = (),
         services: Services | None = None,
         registry: Registry | None = None,
@@ -82,7 +82,7 @@ class Runtime:
         self._may_hold = False
         """Whether any session here may have claimed a lease."""
         self._open = False
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Future[None]] = set()
         self._post: asyncio.TimerHandle | asyncio.Task[None] | None = None
         """When letters are looked for next."""
         self._runners: WeakValueDictionary[str, Runner] = WeakValueDictionary()
@@ -311,11 +311,11 @@ class Runtime:
             self._runners[journal.state.session_id] = runner
         return Session(runner)
 
-    def _spawn(self, job: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    def _spawn(self, job: Coroutine[Any, Any, None]) -> asyncio.Future[None]:
         if not self._open:
             job.close()
         self._check_open()
-        task = asyncio.get_running_loop().create_task(job)
+        task = self._stragglers.unit(job)
         if self._heart is None:
             self._heart = asyncio.get_running_loop().create_task(self._beat())
         self._tasks.add(task)

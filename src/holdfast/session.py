@@ -8,12 +8,12 @@ from typing import Any, TypeVar
 
 from holdfast.events import Event
 from holdfast.handle import Turn, TurnResult
-from holdfast.messages import Content, Message, ToolResult
+from holdfast.messages import Content, Document, Image, Message, ToolResult
 from holdfast.runner import Runner
 from holdfast.services import FILES, Files
 from holdfast.state import State
 from holdfast.turn.prompt import Inspection, inspect
-from holdfast.turn.tell import accept, answer, go_on, resolve, steer, update
+from holdfast.turn.tell import accept, answer, attach, go_on, resolve, steer, update
 from holdfast.turn.tell import rerun as run_again
 
 T = TypeVar("T")
@@ -68,6 +68,17 @@ class Session:
         since = 0 if key in self.state.keys else self.state.sequence
         turn_id = await self._drive(accept(self._journal, manifest, content, key=key))
         return Turn(turn_id, self._runner, since)
+
+    async def attach(self, data: bytes, *, name: str = "", media_type: str = "") -> Image | Document:
+        """Keep an image or document and return the part that stands for it, to be sent as often as needed.
+
+        What it is, is read from its bytes: PNG, JPEG, GIF and WebP make an image, anything else a document, whose
+        `name` the model is told. `media_type` counts where the bytes do not tell. Raises `InputRejected` for an image
+        that is not one or has more than 20 MiB or 8,000 pixels a side, a document of more than 32 MiB, and bytes
+        of which nothing is known.
+        """
+        self._runner.check_open()
+        return await attach(self._journal, data, name=name, media_type=media_type)
 
     async def steer(self, content: Content, *, key: str = "") -> Turn:
         """Say something to the turn under way: it enters before the next model call. Several count as one.
@@ -175,7 +186,7 @@ class Session:
     async def inspect(self, content: Content | None = None) -> Inspection:
         """The request that would be sent next, after `content` if any. Sends nothing and records nothing."""
         await self._journal.history.recall(self.state)
-        return inspect(self.state, content, await self._runner.manifest())
+        return await inspect(self.state, content, await self._runner.manifest(), self._journal.store)
 
     async def resume(self, *, by: str = "") -> Turn | None:
         """Go on with whatever the log says is owed; the turn under way, if there is one.

@@ -76,7 +76,11 @@ class TurnState(Struct, kw_only=True, omit_defaults=True):
     """Model replies so far."""
     attempt: int = 0
     """Failed attempts at the reply that is owed now."""
+    failing_since: datetime | None = None
+    """When the first of them failed."""
     retry_at: datetime | None = None
+    route: int = 0
+    """How many of its models have failed for good: which one is asked."""
     failure: Failure | None = None
     """Set when the model call failed for good, or somebody interrupted the turn."""
     failure_stop: TurnStop = "error"

@@ -1,19 +1,24 @@
 """Stragglers: work that was told to stop and goes on.
 
-A tool, a model's driver or a hook runs in a task of its own. When it is told to stop (the turn is cancelled, the
-runtime closes, its time is over) it has `GRACE` seconds to do so. What goes on after that is a straggler: nobody waits
-for it, what comes of it is dropped, and it is counted here until it ends. A plain function runs in a thread, which
-nothing can stop: it is one as soon as its grace is over.
+A tool, a model's driver or a hook is told to stop when the turn is cancelled, the runtime closes or its time is over.
+It has `GRACE` seconds to do so. What goes on after that is a straggler: nobody waits for it, what comes of it is
+dropped, and it is counted here until it ends. A plain function runs in a thread, which nothing can stop: it is one as
+soon as its grace is over.
+
+Work that stops costs next to nothing: it runs in the task of whoever asks for it, a `Unit`. A unit steps our own code
+and the work of others apart from each other, and so it can part them: the task stays with work that does not stop, and
+our code goes on in a new one.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from asyncio import Future, Task
-from collections.abc import Awaitable, Callable
+import types
+from asyncio import CancelledError, Future, Task, TimerHandle
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
 from contextvars import Context, ContextVar, copy_context
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 T = TypeVar("T")
 
@@ -36,11 +41,17 @@ class Stragglers:
 
     def __init__(self) -> None:
         self._left: dict[Future[Any], str] = {}
+        self.units: dict[Task[Any] | None, Unit[Any]] = {}
+        """The units at work, by the tasks that carry them."""
 
     @property
     def names(self) -> tuple[str, ...]:
         """What goes on although it was told to stop, the oldest first."""
         return tuple(self._left.values())
+
+    def unit(self, code: Coroutine[Any, Any, T], context: Context | None = None) -> Unit[T]:
+        """Begin to carry this out, in a task that `run` may leave to its work."""
+        return Unit(code, self, context)
 
     async def run(
         self, name: str, of: str, work: Callable[[], Awaitable[T]], seconds: float | None = None
@@ -48,41 +59,51 @@ class Stragglers:
         """What the work returns or raises. `name` and `of` say in a log what it is.
 
         Raises `OutOfTime` when it takes longer than `seconds`. Cancelling stops the work; when it ends within its grace
-        with a value all the same, that is returned.
+        with a value all the same, that is returned. In a unit the work runs in the same task, elsewhere in its own.
         """
-        context, threads = copy_context(), list[Future[Any]]()
-        context.run(_THREADS.set, threads)
-        task = asyncio.get_running_loop().create_task(_carry_out(work), name=name, context=context)
-        late = False
+        unit = self.units.get(asyncio.current_task())
+        if unit is None or unit.job is not None:
+            return await self._apart(self.run(name, of, work, seconds))
+        job = Job(name, of, work, seconds)
         try:
-            late = not await _in_time(task, seconds)
-            if late:
-                await self._part(f"{name} of {of}", task, threads)
-        except asyncio.CancelledError:
-            if not late:
-                task.cancel()
-                await self._part(f"{name} of {of}", task, threads)
-            if late or not task.done() or task.cancelled():
+            value = await job
+        except CancelledError:
+            await self._see_off(job)
+            if not job.late or job.told:
                 raise
-        if late and (not task.done() or task.cancelled()):
-            raise OutOfTime(stopped=task.done() and all(thread.done() for thread in threads))
-        value: T = _result(task, context)
-        return value
+        else:
+            await self._see_off(job)
+            return value
+        raise OutOfTime(stopped=not job.left and all(thread.done() for thread in job.threads))
 
-    async def _part(self, what: str, task: Task[Any], threads: list[Future[Any]]) -> None:
-        """Wait for work that was told to stop, for its grace at most."""
-        loop = asyncio.get_running_loop()
-        end = loop.time() + GRACE
+    async def _apart(self, code: Coroutine[Any, Any, T]) -> T:
+        """Carry it out in a unit. What it sets in its context is seen by what comes after it, as if it was called."""
+        context = copy_context()
         try:
-            await asyncio.wait((task,), timeout=GRACE)
-            if threads:
-                await asyncio.wait(threads, timeout=max(end - loop.time(), 0.0))
+            value, error = await self.unit(_with_exit(code), context)
         finally:
-            for future in (task, *threads):
-                if not future.done():
-                    self._keep(what, future)
+            for variable, content in context.items():
+                if variable is not _THREADS and variable.get(None) is not content:
+                    variable.set(content)
+        if error is not None:
+            raise error
+        return cast("T", value)
 
-    def _keep(self, what: str, future: Future[Any]) -> None:
+    async def _see_off(self, job: Job[Any]) -> None:
+        """Wait for the threads of work that was told to stop, for what is left of its grace."""
+        if job.grace is None or not job.threads:
+            return
+        try:
+            rest = 0.0 if job.left else job.grace.when() - asyncio.get_running_loop().time()
+            await asyncio.wait(job.threads, timeout=max(rest, 0.0))
+        finally:
+            for thread in job.threads:
+                if not thread.done():
+                    self.keep(job, thread)
+
+    def keep(self, job: Job[Any], future: Future[Any]) -> None:
+        """Count this work until the future ends."""
+        what = f"{job.name} of {job.of}"
         self._left[future] = what
         future.add_done_callback(self._ended)
         log.warning("%s was told to stop and goes on; what comes of it will be dropped", what)
@@ -92,6 +113,28 @@ class Stragglers:
         if not future.cancelled():
             future.exception()  # looked at, so that nobody else reports it
         log.info("%s has ended; what came of it was dropped", what)
+
+    async def side_by_side(self, codes: Sequence[Coroutine[Any, Any, None]]) -> None:
+        """Carry them out at the same time, each in a unit. When one fails the others are stopped, and it is raised."""
+        units = [self.unit(code) for code in codes]
+        pending, failures, cut = set(units), list[BaseException](), False
+        while pending:
+            stop = False
+            try:
+                done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_EXCEPTION)
+            except CancelledError:
+                cut = stop = True
+                done = {unit for unit in pending if unit.done()}
+                pending -= done
+            failed = [error for unit in done if not unit.cancelled() and (error := unit.exception())]
+            failures += failed
+            if failed or stop:
+                for unit in pending:
+                    unit.cancel()
+        if failures:
+            raise failures[0]
+        if cut:
+            raise CancelledError
 
     async def end(self) -> None:
         """Tell all that are left to stop once more, and leave them to themselves after their grace."""
@@ -116,45 +159,182 @@ def outlives(thread: Future[Any]) -> None:
         threads.append(thread)
 
 
-async def _in_time(task: Task[Any], seconds: float | None) -> bool:
-    """Wait for the task; whether it ended within so many seconds, after which it is cancelled."""
-    loop = asyncio.get_running_loop()
-    over: Future[None] = loop.create_future()
-    late = False
+class Job(Generic[T]):
+    """Work that a unit is asked to do, and how it goes."""
 
-    def settle(_: object = None) -> None:
-        if not over.done():
-            over.set_result(None)
+    __slots__ = ("before", "grace", "late", "left", "name", "of", "seconds", "threads", "told", "work")
 
-    def stop() -> None:
-        nonlocal late
-        late = task.cancel()
-        settle()
+    def __init__(self, name: str, of: str, work: Callable[[], Awaitable[T]], seconds: float | None) -> None:
+        self.name, self.of, self.work, self.seconds = name, of, work, seconds
+        self.threads: list[Future[Any]] = []
+        self.before = 0
+        """How often its task had been told to stop when it began."""
+        self.grace: TimerHandle | None = None
+        """What ends its grace, once it was told to stop."""
+        self.late = False
+        """Whether its time was over before it was told to stop by somebody."""
+        self.told = 0
+        """How often somebody told it to stop."""
+        self.left = False
+        """Whether it did not, and nobody waits for it any more."""
 
-    task.add_done_callback(settle)
-    timer = None if seconds is None else loop.call_later(seconds, stop)
+    def __await__(self) -> Generator[Job[T], T, T]:
+        return (yield self)
+
+
+class Unit(Future[T]):
+    """A piece of our own code on its way, and what came of it; like a task, but not bound to one for good."""
+
+    def __init__(self, code: Coroutine[Any, Any, T], stragglers: Stragglers, context: Context | None) -> None:
+        super().__init__(loop=asyncio.get_running_loop())
+        self.job: Job[Any] | None = None
+        """The work of others that it is at."""
+        self._code = code
+        self._stragglers = stragglers
+        self._context = context or copy_context()
+        self.task = self._carried(None, 0)
+
+    def _carried(self, error: BaseException | None, cancelled: int) -> Task[None]:
+        """A new task that carries it on, with this error or as one that was cancelled so often."""
+        carrier = self._carry(error)
+        carrier.send(None)  # begun, it is told also when its task is cancelled before the first step
+        task = self.get_loop().create_task(carrier, context=self._context)
+        self._stragglers.units[task] = self
+        for _ in range(cancelled):
+            task.cancel()
+        return task
+
+    def cancel(self, msg: Any = None) -> bool:
+        """Tell it to stop; False when it has ended. One that is at the work of others leaves that when the grace is
+        over, or when it is told once more."""
+        if self.done():
+            return False
+        job = self.job
+        if job is None:
+            return self.task.cancel()
+        job.told += 1
+        if job.grace is None:
+            self._stop(job)
+        else:
+            self._leave(job)
+        return True
+
+    def _stop(self, job: Job[Any]) -> None:
+        job.grace = self.get_loop().call_later(GRACE, self._leave, job)
+        self.task.cancel()
+
+    def _run_out(self, job: Job[Any]) -> None:
+        if job.grace is None:
+            job.late = True
+            self._stop(job)
+
+    def _leave(self, job: Job[Any]) -> None:
+        """Leave the task to work that does not stop, and go on in another."""
+        if self.job is not job:
+            return
+        self.job, job.left = None, True
+        del self._stragglers.units[self.task]
+        self._stragglers.keep(job, self.task)
+        self._context = self._context.copy()
+        self.task = self._carried(CancelledError(), job.before + job.told)
+
+    async def _carry(self, error: BaseException | None) -> None:
+        await self._steps(error)
+
+    @types.coroutine
+    def _steps(self, error: BaseException | None) -> Generator[Any, Any, None]:
+        """Step our own code, and what it asks to be done. What that comes to does not matter once it was left."""
+        try:
+            yield
+        except BaseException as thrown:
+            error = thrown
+        value: Any = None
+        while True:
+            try:
+                asked = self._code.send(value) if error is None else self._code.throw(error)
+            except StopIteration as end:
+                return self._finish(end.value)
+            except BaseException as failure:
+                return self._fail(failure)
+            finally:
+                value = error = None
+            try:
+                value = (yield from self._do(asked)) if type(asked) is Job else (yield asked)
+            except BaseException as thrown:
+                error = thrown
+            if type(asked) is Job and asked.left:
+                if isinstance(error, KeyboardInterrupt | GeneratorExit):
+                    raise error
+                return None
+
+    def _do(self, job: Job[T]) -> Generator[Any, Any, T]:
+        """Pass on what the work waits for. Its time is looked after only once it waits for something."""
+        task, loop, timer = self.task, self.get_loop(), None
+        job.before, self.job = task.cancelling(), job
+        _THREADS.set(job.threads)
+        work, begun = _begin(job.work), loop.time()
+        answer: Any = None
+        error: BaseException | None = None
+        try:
+            asked = work.send(None)
+            if job.seconds is not None:
+                timer = loop.call_at(begun + job.seconds, self._run_out, job)
+            while True:
+                try:
+                    answer, error = (yield asked), None
+                except BaseException as thrown:
+                    error = thrown
+                asked = work.send(answer) if error is None else work.throw(error)
+        except StopIteration as end:
+            return cast("T", end.value)
+        finally:
+            error = None
+            if timer is not None:
+                timer.cancel()
+            if not job.left:
+                self.job = None
+                if job.grace is not None:
+                    job.grace.cancel()
+                if task.cancelling() != job.before + job.told:
+                    yield from _even_out(task, job)
+
+    def _finish(self, value: T) -> None:
+        del self._stragglers.units[self.task]
+        self.set_result(value)
+
+    def _fail(self, failure: BaseException) -> None:
+        self._stragglers.units.pop(self.task, None)
+        if isinstance(failure, GeneratorExit):
+            raise failure
+        if isinstance(failure, CancelledError):
+            super().cancel()
+        else:
+            self.set_exception(failure)
+            if isinstance(failure, KeyboardInterrupt | SystemExit):
+                raise failure
+
+
+async def _with_exit(code: Coroutine[Any, Any, T]) -> tuple[T | None, SystemExit | None]:
     try:
-        await over
-    finally:
-        task.remove_done_callback(settle)
-        if timer is not None:
-            timer.cancel()
-    return not late
-
-
-async def _carry_out(work: Callable[[], Awaitable[T]]) -> tuple[T | None, SystemExit | None]:
-    try:
-        return await work(), None
+        return await code, None
     except SystemExit as error:  # out of a task it would end the loop
         return None, error
 
 
-def _result(task: Task[Any], context: Context) -> Any:
-    """What came of it. What it set in its context is seen by what comes after it, as if it had been called."""
-    for variable, value in context.items():
-        if variable is not _THREADS and variable.get(None) is not value:
-            variable.set(value)
-    value, error = task.result()
-    if error is not None:
-        raise error
-    return value
+async def _begin(work: Callable[[], Awaitable[T]]) -> T:
+    return await work()
+
+
+def _even_out(task: Task[Any], job: Job[Any]) -> Generator[None, None, None]:
+    """Count only those who told the task to stop from outside: not the end of its time, nor what work did to it."""
+    more = task.cancelling() - job.before - job.told
+    for _ in range(more):
+        task.uncancel()
+    for _ in range(-more):
+        task.cancel()
+    if more != job.late:
+        try:
+            yield  # so that what was done without waiting for anything does not hit who comes next
+        except CancelledError:
+            if more > 0:
+                raise

@@ -21,7 +21,7 @@ from holdfast import handle, runtime, session
 from holdfast.errors import RuntimeClosed, UsageError
 from holdfast.events import AskOpened, Event
 from holdfast.handle import Item, TurnResult
-from holdfast.messages import Content, Message, ToolResult
+from holdfast.messages import Content, Document, Image, Message, ToolResult
 from holdfast.store import Head
 from holdfast.turn.prompt import Inspection
 
@@ -137,6 +137,10 @@ class Session:
     def steer(self, content: Content, *, key: str = "") -> Turn:
         """See `holdfast.Session.steer`."""
         return Turn(self._owner, self._wait(self.inner.steer(content, key=key)))
+
+    def attach(self, data: bytes, *, name: str = "", media_type: str = "") -> Image | Document:
+        """See `holdfast.Session.attach`."""
+        return self._wait(self.inner.attach(data, name=name, media_type=media_type))
 
     def run(self, content: Content, *, key: str = "") -> TurnResult:
         """See `holdfast.Session.run`."""

@@ -160,7 +160,9 @@ class Life:
         """Answer what is asked, and let a turn that was cut off too often go on."""
         while session.state.turn is not None or session.state.queue:
             turn = session.turn
-            if turn is None:  # it may be queued elsewhere: awaiting it looks at the log, and takes over if need be
+            if (
+                turn is None
+            ):  # it may be queued elsewhere: awaiting it looks at the log, and takes over if need be
                 await session.handle(session.state.queue[0].turn_id)
             elif (await turn).status != "waiting" or (
                 self._approver is not None and await self._approver.answer(session)

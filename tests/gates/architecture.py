@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from tests.gates.source import BY_NAME, PACKAGE, Import, Module
 
 LEVELS = (
-    ("errors", "ids", "clock", "messages", "events"),
+    ("errors", "ids", "clock", "messages", "media", "events"),
     (
         "services",
         "network",
@@ -32,6 +32,7 @@ LEVELS = (
     (
         "agent",
         "manifests",
+        "model",
         "handle",
         "mail",
         "runner",

@@ -127,6 +127,9 @@ FACTS: dict[str, Fact] = {
         message_id=f"message_{HEX}3", reason="the model was cut off"
     ),
     "reason.failed": ReasonFailed(reason="rate_limit", error=FAILURE, iteration=2, attempt=1, retry_at=LATER),
+    "reason.failed.2": ReasonFailed(
+        reason="quota", error=FAILURE, iteration=2, attempt=3, model="sim/one", next_model="sim/two"
+    ),
     "tool.started": ToolStarted(
         call_id=CALL,
         name="look",

@@ -141,6 +141,7 @@ TABLE = {
         (turn(stop="end_turn", steering=[STEERED]), Reason()),
         (turn(stop="max_tokens", steering=[STEERED]), Reason()),
         (turn(done(), steering=[STEERED], iteration=2), Reason()),
+        (turn(steering=[STEERED], route=1), Reason()),
     ],
     "the reply was cut short": [
         (turn(stop="max_tokens"), Stop("max_tokens")),

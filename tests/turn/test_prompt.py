@@ -7,8 +7,10 @@ import msgspec
 import pytest
 from msgspec import structs
 
-from holdfast import Agent, Event, Message, Request, Text, ToolCall, tool
+from holdfast import Agent, Event, Message, Request, Runtime, Text, ToolCall, tool
 from holdfast.driver import Transcript
+from holdfast.drivers.anthropic import Anthropic
+from holdfast.drivers.openai import OpenAI
 from holdfast.drivers.sim import Sim, Step, call, calls, say
 from holdfast.errors import InputRejected
 from holdfast.ids import call_id
@@ -77,6 +79,20 @@ async def test_inspect_shows_the_body_on_the_wire_and_the_manifest() -> None:
         shown = await session.inspect("hello")
     assert shown.manifest.instructions == shown.request.instructions == "You help."
     assert msgspec.json.decode(shown.body)["messages"][0]["content"][0]["text"] == "hello"
+
+
+async def test_a_request_says_which_session_it_is_of_and_on_whose_behalf() -> None:
+    sim = Sim.always("ok")
+    async with Runtime() as runtime:
+        await (await runtime.session(Agent(model=sim))).run("hello")
+        told = await runtime.session(Agent(model=sim), metadata={"user_id": "u-17", "secret": "s"})
+        await told.run("hello")
+        driver = OpenAI(api_key="")
+        bodies = [msgspec.json.decode(driver.encode(request)) for request in sim.requests]
+        user = msgspec.json.decode(Anthropic(api_key="").encode(sim.requests[1]))["metadata"]
+        assert sim.requests[1].metadata == {"session_id": told.id, "user_id": "u-17"}
+    assert [body.get("metadata") for body in bodies] == [None, {"user_id": "u-17"}]
+    assert user == {"user_id": "u-17"}
 
 
 async def test_inspect_shows_inputs_that_wait_their_turn() -> None:

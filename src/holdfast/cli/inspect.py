@@ -66,7 +66,7 @@ async def _inspect(db: Place, name: str, prompt: str | None) -> Inspection:
 def described(found: Inspection) -> Iterator[str]:
     """An inspection in lines of text."""
     request, manifest = found.request, found.manifest
-    yield f"model         {clean(manifest.model)}"
+    yield f"model         {clean(', '.join(route.model for route in manifest.routes))}"
     yield f"manifest      {manifest.digest}"
     yield f"tools         {', '.join(manifest.tools) or '(none)'}"
     settings = msgspec.to_builtins(request.settings)

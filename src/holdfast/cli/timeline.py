@@ -231,6 +231,8 @@ class _Teller:
 
     def model_failed(self, event: Event, fact: facts.ReasonFailed) -> None:
         again = "; it was to be tried again" if fact.retry_at else ""
+        if fact.next_model:
+            again = f"; {fact.next_model} was to be asked instead"
         self._note(
             event, "model_failed", f"attempt {fact.attempt}: {fact.reason}: {fact.error.message}{again}"
         )

@@ -171,6 +171,11 @@ class TextView:
         if fact.retry_at:  # otherwise the turn fails, and says so
             why = f"{fact.reason}: {one_line(fact.error.message, 200)}"
             self.note(f"! the model failed ({why}); trying again at {clock(fact.retry_at)}", fg="yellow")
+        elif fact.next_model:
+            self.note(
+                f"! {clean(fact.model)} failed ({one_line(fact.error.message, 200)}); asking {clean(fact.next_model)}",
+                fg="yellow",
+            )
 
     def _started(self, fact: facts.ToolStarted) -> None:
         self._finish_line()

@@ -47,7 +47,7 @@ def _so_far(turn: TurnState, manifest: Manifest) -> OutputMessageCompleted:
         stop="cut_off",
         iteration=turn.iteration + 1,
         attempt=turn.attempt + 1,
-        model=manifest.model,
+        model=manifest.route(turn.route).model,
     )
 
 

@@ -73,7 +73,7 @@ async def _on_turn(point: Point, journal: Journal, manifest: Manifest) -> list[V
         kind=kind,
         session_id=event.session_id,
         turn_id=event.turn_id,
-        name=manifest.model if kind == "model" else "",
+        name=manifest.route(journal.running.route).model if kind == "model" else "",
     )
     return [*await ask_hooks(event, journal, manifest), *await _ask_policies(action, journal, manifest)]
 

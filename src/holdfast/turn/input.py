@@ -13,9 +13,18 @@ from holdfast.ids import derived_id, new_id
 from holdfast.journal import Journal
 from holdfast.manifest import Manifest
 from holdfast.messages import Content, Document, Image, Message, Text, user_message
+from holdfast.turn.blobs import Put, holds_data, taken_in
 from holdfast.turn.decide import Begin
 
 MAX_INPUT_BYTES = 4_194_304
+"""Bytes of one input as JSON, without those of its images and documents, which are kept as blobs."""
+
+
+async def take_in(content: Content, put: Put) -> Message:
+    """The input as a message; bytes in its URLs are kept as blobs. Raises `InputRejected` saying what to change."""
+    if isinstance(content, tuple) and holds_data(content):
+        content = await taken_in(content, put)
+    return input_message(content)
 
 
 def input_message(content: Content) -> Message:

@@ -8,14 +8,13 @@ model's order, whatever order they came in.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
 
-from holdfast.errors import DeterminismError
-from holdfast.events import Fact, ToolCompleted, ToolStarted
+from holdfast.events import Fact, ToolCompleted
 from holdfast.journal import Journal
 from holdfast.manifest import Manifest
-from holdfast.store import digest_of
+from holdfast.turn.blobs import holds_data, kept_result
 from holdfast.turn.call import Ready, dispatch, is_long, limited, reconciled, stopped_from_outside
+from holdfast.turn.claim import check_replay, claim
 from holdfast.turn.gate import after_tool, has_gates
 from holdfast.turn.transaction import CallTransaction
 
@@ -31,10 +30,10 @@ async def run_all(ready: list[Ready], journal: Journal, manifest: Manifest) -> N
         return
     for call in ready:
         if call.attempt > 1:
-            _check_replay(call, journal)
+            check_replay(call, journal)
     lanes = _lanes(ready, manifest.parallel_calls)
     first = [lane[0] for lane in lanes[: manifest.tool_concurrency]]
-    journal.stage(*[_claim(call, journal) for call in first])
+    journal.stage(*[claim(call, journal) for call in first])
     if all(call.tool.effect == "pure" for call in first):
         journal.flush_within(PURE_CLAIM)
     else:
@@ -49,16 +48,7 @@ async def run_all(ready: list[Ready], journal: Journal, manifest: Manifest) -> N
         async with slots:
             await _run_lane(lane, claimed, journal, manifest)
 
-    await _side_by_side([take_slot(lane) for lane in lanes])
-
-
-async def _side_by_side(jobs: list[Coroutine[None, None, None]]) -> None:
-    try:
-        async with asyncio.TaskGroup() as group:
-            for job in jobs:
-                group.create_task(job)
-    except BaseExceptionGroup as failed:
-        raise failed.exceptions[0] from None
+    await journal.stragglers.side_by_side([take_slot(lane) for lane in lanes])
 
 
 def _lanes(ready: list[Ready], parallel: bool) -> list[Lane]:
@@ -75,27 +65,8 @@ async def _run_lane(lane: Lane, claimed: set[str], journal: Journal, manifest: M
         if stopped_from_outside():  # the call before it may have kept that to itself
             raise asyncio.CancelledError
         if call.call.id not in claimed:
-            await journal.record(_claim(call, journal))
+            await journal.record(claim(call, journal))
         await _run(call, journal, manifest)
-
-
-def _check_replay(ready: Ready, journal: Journal) -> None:
-    if journal.running.calls[ready.call.id].arguments_digest not in ("", digest_of(ready.text.encode())):
-        raise DeterminismError(
-            f"call {ready.call.id} of {ready.call.name} was claimed with other arguments than it would run with now; "
-            "a hook or policy decided differently this time. Make it decide from the call alone"
-        )
-
-
-def _claim(ready: Ready, journal: Journal) -> ToolStarted:
-    return ToolStarted(
-        call_id=ready.call.id,
-        name=ready.call.name,
-        attempt=ready.attempt,
-        arguments_digest=digest_of(ready.text.encode()),
-        effect=ready.tool.effect,
-        epoch=journal.epoch,
-    )
 
 
 async def _run(ready: Ready, journal: Journal, manifest: Manifest) -> None:
@@ -117,6 +88,8 @@ async def _run_in(own: CallTransaction, ready: Ready, journal: Journal, manifest
     result = known or await dispatch(ready, journal, outbox, seconds, own.lend)
     if has_gates(manifest, "after_tool"):
         result = await after_tool(result, ready, journal, manifest)
+    if holds_data(result.content):
+        result = await kept_result(result, journal.put_blob)
     if is_long(result, manifest.result_bytes):
         result = await limited(result, journal, manifest.result_bytes)
     if own.lent:

@@ -1,20 +1,22 @@
-"""The prompt: what the model is sent next, and its reply under our ids."""
+"""The prompt: what the model is sent next."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-import msgspec
-from msgspec import Struct, structs
+from msgspec import Struct
 
-from holdfast.driver import Reply, Request, Transcript
-from holdfast.errors import DriverError
-from holdfast.ids import call_id
-from holdfast.manifest import Manifest
-from holdfast.messages import Content, Message, Part, ToolCall
-from holdfast.state import State, TurnState
-from holdfast.turn.input import input_message
+from holdfast.driver import Request, Transcript
+from holdfast.manifest import Manifest, Route
+from holdfast.messages import BlobRef, Content, Message
+from holdfast.state import State
+from holdfast.store import Store
+from holdfast.turn.blobs import Get, Held, blobs_in, fetched
+from holdfast.turn.input import take_in
 from holdfast.turn.repair import repair
+
+USER = "user_id"
+"""The entry of a session's metadata that providers are sent; nothing else of it is."""
 
 
 class Prompt:
@@ -25,26 +27,45 @@ class Prompt:
         self._taken = 0
         self._ids: set[str] = set()
         self._retold = 0
+        self.blobs: list[BlobRef] = []
+        """Those that the transcript refers to, in its order."""
 
     def upto(self, messages: Sequence[Message], retold: int) -> Transcript:
         """The transcript of these messages: those of the last time and perhaps more, as long as `retold` stays."""
         if self._retold != retold:
             self._transcript, self._taken, self._ids, self._retold = Transcript(), 0, set(), retold
+            self.blobs = []
         if self._taken < len(messages):
-            self._transcript.extend(repair(messages[self._taken :], self._ids))
+            more = repair(messages[self._taken :], self._ids)
+            self._transcript.extend(more)
             self._taken = len(messages)
+            self.blobs += blobs_in(more)
         return self._transcript
 
 
-def build_request(state: State, prompt: Prompt, manifest: Manifest) -> Request:
-    """The exact request that comes next."""
+async def build_request(state: State, prompt: Prompt, manifest: Manifest, get: Get) -> Request:
+    """The exact request that comes next. Raises `StoreError`."""
+    messages = prompt.upto(state.messages, state.retold)
     return Request(
-        model=manifest.model_name,
-        messages=prompt.upto(state.messages, state.retold),
+        model=asked(state, manifest).name,
+        messages=messages,
         instructions=manifest.instructions,
         tools=manifest.specs,
         settings=manifest.settings,
+        metadata=_metadata(state),
+        blobs=await fetched(prompt.blobs, get) if prompt.blobs else {},
     )
+
+
+def asked(state: State, manifest: Manifest) -> Route:
+    """The model that is asked next."""
+    return manifest.route(state.turn.route if state.turn is not None else 0)
+
+
+def _metadata(state: State) -> dict[str, str]:
+    """What a provider may know of the session: which one it is, and on whose behalf, where its metadata say that."""
+    user = state.metadata.get(USER)
+    return {"session_id": state.session_id} | ({USER: user} if user else {})
 
 
 class Inspection(Struct, frozen=True, kw_only=True):
@@ -56,30 +77,30 @@ class Inspection(Struct, frozen=True, kw_only=True):
     manifest: Manifest
 
 
-def inspect(state: State, content: Content | None, manifest: Manifest) -> Inspection:
+async def inspect(state: State, content: Content | None, manifest: Manifest, store: Store) -> Inspection:
     """The request that would follow, after this input if any. Leaves everything as it is."""
-    upcoming = [] if content is None else [input_message(content)]
+    held = Held()
+
+    async def get(digest: str) -> bytes:
+        return held[digest] if digest in held else await store.get_blob(digest)
+
+    upcoming = [] if content is None else [await take_in(content, held.put)]
     queued = [entry.message for entry in state.queue]
-    seen = State(session_id=state.session_id, messages=[*state.messages, *queued, *upcoming])
-    request = build_request(seen, Prompt(), manifest)
-    return Inspection(request=request, body=manifest.driver.encode(request), manifest=manifest)
+    seen = State(
+        session_id=state.session_id,
+        metadata=state.metadata,
+        turn=state.turn,
+        messages=[*state.messages, *queued, *upcoming],
+    )
+    request = await build_request(seen, Prompt(), manifest, get)
+    return Inspection(request=request, body=asked(seen, manifest).driver.encode(request), manifest=manifest)
 
 
-def name_reply(reply: Reply, message_id: str, turn: TurnState) -> Reply:
-    """The reply with its message under our ids. Raises `DriverError` for one that no log can hold."""
-    parts: list[Part] = []
-    index = 0
-    for part in reply.message.content:
-        if isinstance(part, ToolCall):
-            parts.append(structs.replace(part, id=call_id(turn.id, turn.iteration + 1, index)))
-            index += 1
-        else:
-            parts.append(part)
-    message = structs.replace(reply.message, id=message_id, role="assistant", content=tuple(parts))
-    try:
-        return _replies.decode(msgspec.json.encode(structs.replace(reply, message=message)))
-    except UnicodeEncodeError as error:
-        raise DriverError("broken_stream", f"the model's message cannot be kept: {error}") from error
-
-
-_replies = msgspec.json.Decoder(Reply)
+async def once(content: Content | Sequence[Message]) -> tuple[Transcript, dict[str, bytes]]:
+    """A transcript outside of any session, and the bytes of its images and documents. Raises `InputRejected`."""
+    given: object = content
+    said = [it for it in given if isinstance(it, Message)] if isinstance(given, Sequence) else []
+    if said and len(said) == len(content):
+        return Transcript(repair(said)), {}
+    held = Held()
+    return Transcript([await take_in(content, held.put)]), held  # type: ignore[arg-type]

@@ -10,11 +10,11 @@ from __future__ import annotations
 import asyncio
 
 from holdfast.events import OutputMessageCompleted, OutputMessageReplaced, TurnSteered
-from holdfast.ids import new_id
 from holdfast.journal import Journal
 from holdfast.manifest import Manifest
 from holdfast.turn.gate import turn_refused
-from holdfast.turn.prompt import Prompt, build_request, name_reply
+from holdfast.turn.prompt import Prompt, build_request
+from holdfast.turn.reply import name_reply
 from holdfast.turn.retry import ask_driver, failed
 from holdfast.turn.watch import Watch
 
@@ -29,13 +29,12 @@ async def reason(journal: Journal, manifest: Manifest) -> None:
     await journal.flush()
     if (manifest.hooks or manifest.policies) and await turn_refused(journal, manifest):
         return
-    message_id = new_id("message")
     await journal.history.recall(journal.state)
-    request = build_request(journal.state, journal.derived(Prompt), manifest)
-    watch = Watch(journal, turn.id, message_id)
+    request = await build_request(journal.state, journal.derived(Prompt), manifest, journal.store.get_blob)
+    watch = Watch(journal, turn.id)
     try:
         reply = await ask_driver(request, watch.emit, journal, manifest)
-        reply = name_reply(reply, message_id, turn)
+        reply = await name_reply(reply, watch.message_id, turn, journal.put_blob)
     except asyncio.CancelledError:
         watch.give_up()
         raise
@@ -45,14 +44,15 @@ async def reason(journal: Journal, manifest: Manifest) -> None:
             await journal.record(failed(error, turn, manifest, journal.now()))
         return
     watch.done()
-    cost = manifest.price(reply, journal.now())
+    route = manifest.route(turn.route)
+    cost = route.price(reply, journal.now())
     journal.stage(
         OutputMessageCompleted(
             message=reply.message,
             stop=reply.stop,
             iteration=turn.iteration + 1,
             attempt=turn.attempt + 1,
-            model=reply.model or manifest.model,
+            model=reply.model or route.model,
             response_id=reply.response_id,
             usage=reply.usage,
             duration_ms=watch.elapsed_ms(),

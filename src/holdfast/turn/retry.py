@@ -9,7 +9,7 @@ from functools import partial
 from typing import get_args
 
 from holdfast.driver import Driver, Emit, Reply, Request
-from holdfast.errors import ConfigError, DriverError, DriverErrorKind, MissingCredential
+from holdfast.errors import ConfigError, DriverError, DriverErrorKind, MissingCredential, StoreError
 from holdfast.events import Failure, ReasonFailed
 from holdfast.journal import Journal
 from holdfast.manifest import Manifest
@@ -27,9 +27,10 @@ async def ask_driver(request: Request, emit: Emit, journal: Journal, manifest: M
     """The driver's reply. Raises when the time of the turn is over before, and `journal.reached` says so."""
     turn = journal.running
     seconds = None if turn.deadline is None else (turn.deadline - journal.now()).total_seconds()
-    ask = partial(_ask, manifest.driver, request, emit)
+    route = manifest.route(turn.route)
+    ask = partial(_ask, route.driver, request, emit)
     try:
-        return await journal.stragglers.run(f"model {manifest.model}", turn.id, ask, seconds)
+        return await journal.stragglers.run(f"model {route.model}", turn.id, ask, seconds)
     except OutOfTime:
         journal.reached = turn.deadline
         raise
@@ -46,28 +47,47 @@ async def _ask(driver: Driver, request: Request, emit: Emit) -> Reply:
 
 
 def failed(error: Exception, turn: TurnState, manifest: Manifest, now: datetime) -> ReasonFailed:
-    """The fact of a failed model call: with an instant to try again when it may pass, without when it will not."""
-    failure = _as_driver_error(error, manifest)
+    """The fact of a failed model call: with an instant to try again when it may pass, else with the model to ask
+    instead when there is one that it may pass with.
+
+    Raises a `StoreError` as it is.
+    """
+    route = manifest.route(turn.route)
+    failure = _as_driver_error(error, route.model)
     attempt = turn.attempt + 1
-    again = failure.retryable and attempt <= manifest.model_retries
+    left = manifest.retry_timeout - (now - (turn.failing_since or now)).total_seconds()
+    wait = wait_after(failure, attempt, retries=manifest.model_retries, seconds=left)
+    others = manifest.routes[turn.route + 1 :] if failure.elsewhere and wait is None else ()
     return ReasonFailed(
         reason=failure.kind,
         error=Failure(code=failure.kind, message=plain(str(failure))),
         iteration=turn.iteration + 1,
         attempt=attempt,
-        retry_at=now + timedelta(seconds=retry_delay(attempt, failure.retry_after)) if again else None,
+        retry_at=None if wait is None else now + timedelta(seconds=wait),
+        model=route.model,
+        next_model=others[0].model if others else "",
     )
 
 
-def _as_driver_error(error: Exception, manifest: Manifest) -> DriverError:
+def _as_driver_error(error: Exception, model: str) -> DriverError:
     match error:
+        case StoreError():
+            raise error  # it is the log that failed, not the model
         case DriverError() if error.kind in get_args(DriverErrorKind):
             return error
         case MissingCredential():
             return DriverError("authentication", str(error))
         case ConfigError():
             return DriverError("invalid_request", str(error))
-    return DriverError("unsupported", f"the driver for {manifest.model} raised {said(error)}")
+    return DriverError("unsupported", f"the driver for {model} raised {said(error)}")
+
+
+def wait_after(failure: DriverError, attempt: int, *, retries: int, seconds: float) -> float | None:
+    """Seconds to wait after the `attempt`-th failure when `seconds` are left for attempts; None: it is the last one."""
+    if not failure.retryable or attempt > retries:
+        return None
+    wait = retry_delay(attempt, failure.retry_after)
+    return wait if wait <= seconds else None
 
 
 def retry_delay(attempt: int, retry_after: float | None = None) -> float:

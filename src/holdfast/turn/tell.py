@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from holdfast.errors import Superseded, UsageError
+from holdfast.errors import InputRejected, Superseded, UsageError
 from holdfast.events import AskAnswered, CallResolved, Fact, InputMessage, SessionUpdated, TurnRecovered
 from holdfast.journal import Journal
 from holdfast.manifest import Manifest
-from holdfast.messages import Content
+from holdfast.messages import Content, Document, Image, Message
 from holdfast.turn.admit import admit, context_of, in_doubt, is_new
-from holdfast.turn.call import shown_as
-from holdfast.turn.input import check_metadata, check_text, input_message, new_turn
+from holdfast.turn.blobs import kept_as, put_part
+from holdfast.turn.input import check_metadata, check_text, new_turn, take_in
 
 Verdict = Literal["approved", "denied"]
 """An answer to an ask."""
@@ -27,7 +27,7 @@ async def accept(journal: Journal, manifest: Manifest | None, content: Content, 
     When nothing else is under way the turn begins in the same append, under this manifest; without one it is begun by
     whoever drives the session. Raises `InputRejected`, `StoreError`.
     """
-    message = input_message(content)
+    message = await _message(journal, content)
     check_text(key=key)
     turn_id = new_turn(journal.state.session_id, key)
     fact = InputMessage(message=message, turn_id=turn_id, key=key)
@@ -39,13 +39,25 @@ async def steer(journal: Journal, manifest: Manifest | None, content: Content, *
 
     Without a turn under way it is an ordinary input. Raises as `accept` does.
     """
-    message = input_message(content)
+    message = await _message(journal, content)
     check_text(key=key)
     await journal.look()
     if (turn := journal.state.turn) is None:
         return await accept(journal, manifest, content, key=key)
     fact = InputMessage(message=message, turn_id=turn.id, key=key, steer=True)
     return await _tell_input(fact, journal, manifest)
+
+
+async def attach(journal: Journal, data: bytes, *, name: str, media_type: str) -> Image | Document:
+    """Keep these bytes and return the part that stands for them. Raises `InputRejected`, `StoreError`."""
+    check_text(name=name, media_type=media_type)
+    if not isinstance(data, bytes):
+        raise InputRejected(f"what is attached is bytes, not {type(data).__name__}")
+    return await put_part(data, media_type, journal.put_blob, name=name)
+
+
+async def _message(journal: Journal, content: Content) -> Message:
+    return await take_in(content, journal.put_blob)
 
 
 async def answer(journal: Journal, ask_id: str, verdict: Verdict, *, by: str, reason: str = "") -> None:
@@ -67,7 +79,7 @@ async def resolve(journal: Journal, call_id: str, result: Any, *, by: str, reaso
     if result is None:
         raise UsageError(f"say what became of call {call_id}: give either result=... or rerun=True")
     await journal.look()
-    shown = shown_as(in_doubt(call_id, journal.state).call, result)
+    shown = await kept_as(in_doubt(call_id, journal.state).call, result, journal.put_blob)
     await _tell(CallResolved(call_id=call_id, by=by, result=shown, reason=reason), journal)
 
 

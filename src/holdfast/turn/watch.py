@@ -7,6 +7,7 @@ import asyncio
 from holdfast.driver import DeltaKind
 from holdfast.events import OutputMessageShown
 from holdfast.follow import ArgumentsDelta, TextDelta, ThinkingDelta
+from holdfast.ids import new_id
 from holdfast.journal import Journal
 from holdfast.turn.call import plain
 
@@ -20,10 +21,11 @@ KEPT_AT_LAST = 8.0
 class Watch:
     """Sees each piece as it arrives: times it, shows it to whoever looks, and keeps its words from being lost."""
 
-    def __init__(self, journal: Journal, turn_id: str, message_id: str) -> None:
+    def __init__(self, journal: Journal, turn_id: str) -> None:
         self._journal = journal
         self._turn_id = turn_id
-        self._message_id = message_id
+        self.message_id = new_id("message")
+        """Of what is being written."""
         self._now = asyncio.get_running_loop().time
         self._started = self._now()
         self.first_token_ms: int | None = None
@@ -42,7 +44,7 @@ class Watch:
         self._wait = min(self._wait * 2, KEPT_AT_LAST)
         self.done()
         if words and self._journal.broken is None:
-            self._journal.stage(OutputMessageShown(message_id=self._message_id, text=plain(words)))
+            self._journal.stage(OutputMessageShown(message_id=self.message_id, text=plain(words)))
             self._journal.flush_within(0.0)
 
     def give_up(self) -> None:
@@ -69,10 +71,10 @@ class Watch:
         if not journal.followed:
             return
         if kind == "text":
-            journal.publish(TextDelta(turn_id=self._turn_id, message_id=self._message_id, text=piece))
+            journal.publish(TextDelta(turn_id=self._turn_id, message_id=self.message_id, text=piece))
         elif kind == "thinking":
-            journal.publish(ThinkingDelta(turn_id=self._turn_id, message_id=self._message_id, text=piece))
+            journal.publish(ThinkingDelta(turn_id=self._turn_id, message_id=self.message_id, text=piece))
         else:
             journal.publish(
-                ArgumentsDelta(turn_id=self._turn_id, message_id=self._message_id, text=piece, index=index)
+                ArgumentsDelta(turn_id=self._turn_id, message_id=self.message_id, text=piece, index=index)
             )

@@ -6,9 +6,10 @@ from collections.abc import Callable
 from typing import Any
 
 from holdfast.events import Fact, ToolStarted
+from holdfast.ids import new_id
 from holdfast.journal import Journal
 from holdfast.state import State
-from holdfast.turn import decide
+from holdfast.turn import decide, tell
 
 
 def claim_not_flushed() -> None:
@@ -41,6 +42,7 @@ def run_again() -> None:
 def keys_forgotten() -> None:
     """An input that is sent again with its key is another input."""
     State.keys = property(lambda self: {}, lambda self, keys: None)  # type: ignore[assignment]
+    tell.new_turn = lambda *_: new_id("turn")
 
 
 def always_in_doubt() -> None:

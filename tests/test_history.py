@@ -15,6 +15,7 @@ from holdfast import Agent, MemoryStore, Runtime, Session, SQLiteStore, tool
 from holdfast import history as reading
 from holdfast.driver import Request
 from holdfast.drivers.sim import Sim, Step, call, say
+from holdfast.errors import StoreLocked
 from holdfast.fold import fold
 from holdfast.history import VERSION, History
 from holdfast.state import State, encode_state
@@ -264,3 +265,17 @@ def test_whoever_changes_what_a_snapshot_holds_gives_it_a_new_version() -> None:
     assert known.get(VERSION) == found, (
         f"State changed: set history.VERSION to {VERSION + 1} and note {found} for it here"
     )
+
+
+async def test_a_snapshot_that_cannot_be_kept_stops_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    class Unwilling(MemoryStore):
+        async def save_snapshot(self, session_id: str, snapshot: Snapshot) -> None:
+            raise StoreLocked("somebody else has the file")
+
+    store = Unwilling()
+    with caplog.at_level(logging.WARNING, "holdfast"):
+        session_id = await talked(store)
+    assert f"no snapshot of {session_id} could be kept" in caplog.text
+    async with Runtime(store, agents=[agent()]) as runtime:
+        session = await runtime.open(session_id)
+        assert (await session.run("7")).text == "Odd."

@@ -71,14 +71,20 @@ class History:
         return state
 
     async def keep(self, state: State) -> None:
-        """Keep a snapshot of this state, which must be durable, if it saves enough. Raises `StoreError`."""
+        """Keep a snapshot of this state, which must be durable, if it saves enough.
+
+        One that cannot be kept costs nothing but time later: the program's log is told, and the session goes on.
+        """
         if not self.is_worth_keeping(state):
             return
         self._kept = state.sequence
         body = encode_state(structs.replace(state, messages=[], unread=len(state.places)))
         digest = hashlib.sha256(body).digest()
         snapshot = Snapshot(sequence=state.sequence, version=VERSION, body=digest + body)
-        await self._store.save_snapshot(state.session_id, snapshot)
+        try:
+            await self._store.save_snapshot(state.session_id, snapshot)
+        except StoreError as error:
+            _log.warning("no snapshot of %s could be kept: %s", state.session_id, error)
 
     async def recall(self, state: State) -> None:
         """Have all messages of the transcript at hand, in the state."""

@@ -234,7 +234,8 @@ class Journal:
         return await self.store.put_blob(data)
 
     async def keep_state(self) -> None:
-        """Keep a snapshot of the state, if the session rests and it is worth the commit. Raises `StoreError`."""
+        """Keep a snapshot of the state, if the session rests and it is worth the commit. Raises `StoreError` when what
+        it is of cannot be made durable."""
         if self.broken is not None or not self.history.is_worth_keeping(self.state):
             return
         await self.flush()
@@ -251,7 +252,7 @@ class Journal:
         session_id = self.state.session_id
         letter = unplaced(fact, context or self.context, self.now(), session_id)
         await self.store.post(session_id, letter)
-        if self.state.status_of(letter.context.turn_id) is None:
+        if letter.context.turn_id and self.state.status_of(letter.context.turn_id) is None:
             self.posted[letter.context.turn_id] = letter.id
 
     def stage(self, *facts: Fact, context: EventContext | None = None) -> None:

@@ -36,10 +36,8 @@ class Mail:
                 return False
             manifest = await self._manifest()
             late = [letter.number for letter in letters if not await self._take(letter, manifest, end)]
-            await (
-                journal.flush()
-            )  # first: one that said the same as a letter before it must not be gone sooner
-            if late:
+            await journal.flush()
+            if late:  # after the flush: what they repeat must be on the log before they are gone
                 await journal.store.discard(journal.state.session_id, late, epoch=journal.epoch)
         except (SessionHeld, Superseded):
             return False  # then they are taken in there

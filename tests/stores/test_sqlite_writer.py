@@ -367,3 +367,15 @@ async def test_work_that_breaks_undoes_its_transaction_and_the_thread_goes_on(tm
         await writer.submit(breaks)
     assert await writer.submit(lambda cursor: cursor.execute("SELECT count(*) FROM blobs").get) == 0
     writer.finish()
+
+
+async def test_commits_do_not_make_the_wal_longer_before_there_is_a_checkpoint(tmp_path: Path) -> None:
+    store = SQLiteStore(tmp_path / "log.db")
+    await store.open()
+    lengths = set()
+    for n in range(20):
+        await store.append("session_a", said("session_a", n + 1, "x" * 20_000), expected=n, epoch=1)
+        lengths.add((tmp_path / "log.db-wal").stat().st_size)
+    assert len(lengths) == 1 and lengths.pop() >= sqlite_writer.CHECKPOINT_PAGES * 4_096
+    await store.close()
+    assert [file.name for file in tmp_path.iterdir()] == ["log.db"], "closing leaves one file"

@@ -32,6 +32,12 @@ SHARED = 512
 CHECKPOINT_PAGES = 1_000
 """Pages in the WAL that are worth moving into the database. Done between commits, so that no commit waits for it."""
 
+FRAME_BYTES = 4_096 + 24
+"""What a page takes in the WAL."""
+
+PIECE = 1 << 16
+"""Bytes that SQLite writes at once: less than 128 KiB."""
+
 
 class Guest(Protocol):
     """Somebody who wants the writing thread to himself for a while."""
@@ -119,6 +125,7 @@ class SQLiteWriter:
         self._thread.join()
 
     def _run(self) -> None:
+        self._between_commits(self._make_room)
         while (next_one := self._next()) is not None:
             if isinstance(next_one, list):
                 self._commit(next_one)
@@ -223,14 +230,36 @@ class SQLiteWriter:
         self._wal_pages = pages
         return apsw.SQLITE_OK
 
+    def _make_room(self) -> None:
+        """Make the WAL file as long as it will be, with zeros, which SQLite takes for its end.
+
+        The sync of a commit that makes a file longer has to record the new length too, which on ext4 waits for
+        whatever else the disk is busy with. In a transaction, so that nobody writes to the WAL meanwhile.
+        """
+        self._cursor.execute("BEGIN IMMEDIATE")
+        try:
+            flags = [apsw.SQLITE_OPEN_WAL | apsw.SQLITE_OPEN_READWRITE, 0]
+            wal = apsw.VFSFile(self._connection.open_vfs, self._connection.filename_wal, flags)
+            try:
+                for place in range(wal.xFileSize(), CHECKPOINT_PAGES * FRAME_BYTES, PIECE):
+                    wal.xWrite(bytes(PIECE), place)
+                wal.xSync(apsw.SQLITE_SYNC_NORMAL)
+            finally:
+                wal.xClose()
+        finally:
+            self._cursor.execute("ROLLBACK")
+
     def _checkpoint(self) -> None:
         if self._wal_pages < CHECKPOINT_PAGES:
             return
         self._wal_pages = 0
+        self._between_commits(lambda: self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE))
+
+    def _between_commits(self, chore: Callable[[], object]) -> None:
+        """Do what makes commits faster. When another process is busy with the file, or it is full, that can wait."""
         try:
-            self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+            chore()
         except apsw.Error as error:
-            # Busy or full: the WAL keeps what is in it, and the next commit tries again.
             if isinstance(self._file.explain(error, self._connection), StoreCorrupt):
                 self._failure = repr(error)
 

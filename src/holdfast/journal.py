@@ -91,6 +91,8 @@ class Journal:
         self._owning: asyncio.Lock | None = None
         self._followers: list[Follower] = []
         self._derived: dict[type, Any] = {}
+        self.driver: asyncio.Future[None] | None = None
+        """The task that is bringing a turn to rest here, while it does."""
 
     @property
     def running(self) -> TurnState:
@@ -143,6 +145,7 @@ class Journal:
         if self.ours:
             return
         if isinstance(self.broken, Superseded):
+            await self._dismiss()
             await self._forget()
         elif self.broken is not None:
             raise self.broken
@@ -198,6 +201,12 @@ class Journal:
     def ours(self) -> bool:
         """Whether this journal is the session's writer, as far as it knows."""
         return self.epoch != UNCLAIMED and not isinstance(self.broken, Superseded)
+
+    async def _dismiss(self) -> None:
+        """Stop whoever drives a turn here: what it goes by is not so any more, and it must not write behind that."""
+        if self.driver is not None:
+            self.driver.cancel()
+            await asyncio.wait([self.driver])
 
     async def _forget(self) -> None:
         """What was folded here and refused there never happened."""

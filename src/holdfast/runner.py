@@ -8,7 +8,7 @@ from datetime import datetime
 from itertools import chain
 from typing import Any
 
-from holdfast.errors import RuntimeClosed
+from holdfast.errors import RuntimeClosed, Superseded
 from holdfast.events import EventContext, TurnCancelled
 from holdfast.handle import TurnResult, ended, from_log, resting
 from holdfast.journal import Journal
@@ -200,11 +200,9 @@ class Runner:
             while await self._next():
                 pass
         except asyncio.CancelledError:
-            self._fail(
-                RuntimeClosed(
-                    f"the runtime was closed while session {self.journal.state.session_id} was at work"
-                )
-            )
+            closed = f"the runtime was closed while session {self.journal.state.session_id} was at work"
+            lost = self.journal.broken
+            self._fail(lost if isinstance(lost, Superseded) else RuntimeClosed(closed))
             raise
         except Exception as error:
             self._fail(error)
@@ -224,6 +222,8 @@ class Runner:
         try:
             if self.journal.fresh:
                 await self.collect()
+            if not self.journal.ours and not await self._regain():
+                return False
             more = await self._rest(await self.manifest())
             if not more:
                 await self._announce_ended()  # what ended elsewhere while this writer had let go
@@ -236,6 +236,17 @@ class Runner:
         finally:
             self._driving = False
             self._listen()
+
+    async def _regain(self) -> bool:
+        """Another process took the session over: tell those who wait here of what ends there; whether it is ours again
+        (then that process is gone, or done)."""
+        seen = await self.journal.store.woken(0)
+        while not await self.journal.look():
+            await self._announce_ended()
+            if not self._waiters or self._retiring:
+                return False
+            seen = await self.journal.store.woken(1.0, seen)
+        return True
 
     def _interrupted(self) -> bool:
         """Whether this task was cancelled by `cancel`, and only by it. Asking takes note of it."""
@@ -252,12 +263,16 @@ class Runner:
 
     async def _rest(self, manifest: Manifest) -> bool:
         starts, self._resting = self._starts, False
-        if cancel := self._cancel_asked():
-            if cancel[2]:
-                self.journal.take(cancel[2])
-            rest: Rest = await finish("cancelled", self.journal, manifest, cancel[1])
-        else:
-            rest = await run_turn(self.journal, manifest, self._told_to_stop)
+        self.journal.driver = self._task
+        try:
+            if cancel := self._cancel_asked():
+                if cancel[2]:
+                    self.journal.take(cancel[2])
+                rest: Rest = await finish("cancelled", self.journal, manifest, cancel[1])
+            else:
+                rest = await run_turn(self.journal, manifest, self._told_to_stop)
+        finally:
+            self.journal.driver = None
         if not isinstance(rest, Waiting):
             self._announce(ended(rest))
             await self.journal.keep_state()

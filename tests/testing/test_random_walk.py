@@ -190,3 +190,12 @@ def test_whatever_happens_nothing_is_lost(kind: type[World], seeds: range) -> No
         one.live(doomed=False)
         one.check()
     assert deaths > 0, "nobody died: this proves nothing"
+
+
+@pytest.mark.parametrize("seed", [727, 984, 2551, 2725, 2863, 3810])
+def test_rivals_that_once_wrote_behind_each_other_do_not(seed: int) -> None:
+    one = Rivals(seed)
+    for _ in range(1 + seed % 4):
+        one.live(doomed=True)
+    one.live(doomed=False)
+    one.check()

@@ -2,11 +2,14 @@
 
 PYTHON ?= python3
 FUZZ_SECONDS ?= 60
+TEST_PROCESSES ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 CODE := $(wildcard src tests examples benchmarks scripts)
 TYPED := $(wildcard src examples scripts)
+# A file's tests stay together and in their order; tests/conftest.py has the long files begin first.
+SIDE_BY_SIDE := -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
 
 .PHONY: help setup demo test check format bench torture fuzz mutants clean
 .DEFAULT_GOAL := help
@@ -19,8 +22,8 @@ setup: $(READY) ## make .venv with everything a developer needs
 demo: $(READY) ## run the main job: an agent is killed in the middle of a call and resumes
 	$(BIN)/python examples/demo.py
 
-test: $(READY) ## run the tests; make test PYTEST_ARGS='-k journal -x' passes arguments on
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+test: $(READY) ## run the tests; PYTEST_ARGS='-k journal -x' passes arguments on, '-n0 --pdb' is one process
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE) $(PYTEST_ARGS)
 
 check: $(READY) ## format, lint, types, architecture, public names, budgets
 	$(BIN)/ruff format --check $(CODE)
@@ -38,8 +41,9 @@ bench: $(READY) ## measure speed and memory; prints a table and JSON
 torture: $(READY) ## 20,000 SIGKILLs, power cuts, races: an hour or so; TORTURE_ARGS='--minutes 5'
 	$(BIN)/python -m scripts.torture $(TORTURE_ARGS)
 
-fuzz: $(READY) ## spoiled answers for every driver: ten minutes; FUZZ_SECONDS=5 for each of nine parts
-	HOLDFAST_FUZZ_SECONDS=$(FUZZ_SECONDS) $(BIN)/python -m pytest -q tests/drivers/test_fuzz_streams.py
+fuzz: $(READY) ## spoiled answers for every driver: five minutes; FUZZ_SECONDS=5 for each of nine parts
+	HOLDFAST_FUZZ_SECONDS=$(FUZZ_SECONDS) $(BIN)/python -m pytest -q -n $(TEST_PROCESSES) --dist load --maxschedchunk 1 \
+		tests/drivers/test_fuzz_streams.py
 
 mutants: $(READY) ## plant 50 bugs, one at a time: which test notices; MUTANTS_ARGS='--only NAME'
 	$(BIN)/python -m scripts.mutants $(MUTANTS_ARGS)

@@ -15,9 +15,36 @@ pytest.register_assert_rewrite("holdfast.testing")
 
 ROOT = Path(__file__).resolve().parent.parent
 
+# How wide the terminal is, where whoever started the tests says so: what the command line prints must not depend on it.
+for name in ("COLUMNS", "LINES"):
+    os.environ.pop(name, None)
+
 # The machines that run these tests are shared; a deadline would only measure the neighbours.
 settings.register_profile("holdfast", deadline=None)
 settings.load_profile("holdfast")
+
+
+LONGEST = (
+    "tests/stores/postgres/test_races.py",
+    "tests/crash/test_kills.py",
+    "tests/testing/test_crashtest.py",
+    "tests/crash/test_boundaries.py",
+    "tests/test_turn_handle.py",
+    "tests/testing/test_providers.py",
+    "tests/testing/test_simulation.py",
+    "tests/scripts/test_torture.py",
+    "tests/stores/test_state_machine.py",
+    "tests/drivers/test_openai_responses_cassettes.py",
+    "tests/test_transaction_kills.py",
+)
+"""The files that take longest, about a minute or two each."""
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Where several processes share the files (`make test`) the long ones begin first: none is left over at the end."""
+    if hasattr(config, "workerinput"):
+        place = {ROOT / name: rank for rank, name in enumerate(LONGEST)}
+        items.sort(key=lambda item: place.get(item.path, len(place)))
 
 
 @pytest.fixture(scope="session")

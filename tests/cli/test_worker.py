@@ -5,7 +5,7 @@ import signal
 from collections import Counter
 from pathlib import Path
 
-from tests.cli.kit import ECHO, Cli, finished
+from tests.cli.kit import ECHO, Cli, finished, until
 from tests.cli.workers import CREW, Crew, noted, owing
 
 
@@ -42,15 +42,15 @@ async def test_a_second_signal_leaves_at_once_and_so_does_the_end_of_the_drain(
     worker = crew.start(toil="60")
     await noted(ledger, "begin", 1)
     worker.send_signal(signal.SIGTERM)
-    assert worker.stderr is not None
-    while "stopping" not in await asyncio.to_thread(worker.stderr.readline):
-        pass
+    await asyncio.to_thread(until, worker, "stopping", worker.stderr)
     worker.send_signal(signal.SIGINT)
-    assert (await asyncio.to_thread(finished, worker))[0] == 130
+    code, _, said = await asyncio.to_thread(finished, worker)
+    assert code == 130, said
     impatient = crew.start("--drain", "0.1", "--lease", "0.5", toil="60")
     await noted(ledger, "begin", 2)
     impatient.send_signal(signal.SIGTERM)
-    assert (await asyncio.to_thread(finished, impatient))[0] == 0
+    code, _, said = await asyncio.to_thread(finished, impatient)
+    assert code == 0, said
 
 
 async def test_the_sessions_of_a_killed_worker_are_taken_over(cli: Cli, crew: Crew, ledger: Path) -> None:

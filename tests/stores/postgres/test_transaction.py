@@ -156,8 +156,9 @@ async def test_what_a_tool_sets_on_its_connection_is_not_there_for_the_next(bank
 
 
 async def test_behind_a_pooler_a_transaction_stays_on_one_connection(bank: ServerBank) -> None:
+    # Two transactions and the appends: with fewer server connections they could all wait for each other's.
     async with pooler_for(bank.url, servers=3) as (_, url):
-        store = PostgresStore(url, schema=bank.schema, behind_pooler=True)
+        store = PostgresStore(url, schema=bank.schema, behind_pooler=True, pool_size=2)
         await store.open()
         await open_accounts(bank)
 

@@ -4,6 +4,8 @@
     python scripts/make_catalogue.py            writes src/holdfast/catalogue.json; its date is today's
     python scripts/make_catalogue.py --check    says whether the file is what the installed package gives
 
+What models can do, which that list does not say, is in `model_facts.toml` beside this script, kept by hand.
+
 When nothing but the date would change, the file stays as it is. A model that is charged for by anything that a `Usage`
 does not tell (images, audio made, requests, pages) is listed without prices: its cost is not known.
 """
@@ -14,6 +16,7 @@ import argparse
 import json
 import re
 import sys
+import tomllib
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -24,6 +27,9 @@ from genai_prices import types as theirs
 from genai_prices.data import providers as their_providers
 
 FILE = Path(__file__).parents[1] / "src" / "holdfast" / "catalogue.json"
+
+FACTS = Path(__file__).with_name("model_facts.toml")
+FACT_FIELDS = ("names", "output", "images", "documents", "tools", "structured_output", "reasoning", "context")
 
 PROVIDERS: dict[str, tuple[str, ...]] = {
     "anthropic": ("api.anthropic.com",),
@@ -76,7 +82,20 @@ def catalogue(date: str) -> dict[str, Any]:
         "hosts": {host: name for name, hosts in PROVIDERS.items() for host in hosts},
         "vendors": {name: name for name in PROVIDERS} | VENDORS,
         "providers": {name: _entries(known[name]) for name in PROVIDERS},
+        "facts": _facts(),
     }
+
+
+def _facts() -> dict[str, list[list[Any]]]:
+    """What models can do, each entry as `holdfast.catalogue` reads it."""
+    found = {}
+    for provider, entries in tomllib.loads(FACTS.read_text(encoding="utf-8")).items():
+        for entry in entries:
+            if provider not in PROVIDERS or entry.keys() - set(FACT_FIELDS):
+                sys.exit(f"{FACTS.name}: {provider}, {entry} has a provider or a field that is not known")
+            re.compile(entry["names"])
+        found[provider] = [_shortened([it.get(name) for name in FACT_FIELDS], (None,)) for it in entries]
+    return found
 
 
 def _entries(provider: theirs.Provider) -> list[list[Any]]:
@@ -192,7 +211,15 @@ def text_of(book: dict[str, Any]) -> str:
         f"{json.dumps(name)}:[\n" + ",\n".join(_compact(entry) for entry in entries) + "\n]"
         for name, entries in sorted(book["providers"].items())
     ]
-    return "{" + ",\n".join(heads) + ',\n"providers":{\n' + ",\n".join(lists) + "\n}}\n"
+    facts = [
+        f"{json.dumps(name)}:[\n" + ",\n".join(_compact(entry) for entry in entries) + "\n]"
+        for name, entries in sorted(book["facts"].items())
+    ]
+    parts = [",\n".join(heads)]
+    parts += [
+        f'"{name}":{{\n' + ",\n".join(told) + "\n}" for name, told in (("facts", facts), ("providers", lists))
+    ]
+    return "{" + ",\n".join(parts) + "}\n"
 
 
 def _compact(value: Any) -> str:

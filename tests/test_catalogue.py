@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from holdfast import Agent, ConfigError, Registry, Runtime, Text, TurnResult, Usage
+from holdfast import Agent, ConfigError, Model, Registry, Runtime, Text, TurnResult, UnknownModel, Usage
 from holdfast.catalogue import ModelInfo, Prices, cost, find, pricing, total
 from holdfast.driver import Cost, Reply
 from holdfast.drivers.openai_chat import OpenAIChat
@@ -254,6 +255,67 @@ def test_what_is_known_of_a_model_survives_json() -> None:
     assert msgspec.json.decode(msgspec.json.encode(info), type=ModelInfo) == info
 
 
+# What models can do
+
+CAN = ("images", "documents", "tools", "structured_output", "reasoning")
+
+
+@pytest.mark.parametrize(
+    ("name", "window", "limit", "can"),
+    [
+        ("anthropic/claude-opus-5", 1_000_000, 128_000, (True,) * 5),
+        ("anthropic/claude-haiku-4-5-20251001", 200_000, 64_000, (True,) * 5),
+        ("anthropic/claude-3-5-sonnet-latest", 200_000, 8_192, (True, True, True, False, False)),
+        ("anthropic/claude-opus-5-5", 1_000_000, None, (True,) * 5),
+        ("openai/gpt-5.4", 1_050_000, 128_000, (True,) * 5),
+        ("openai-chat/gpt-4o-2024-08-06", 128_000, 16_384, (True, True, True, True, False)),
+        ("openai/gpt-4o-2024-05-13", 128_000, 4_096, (True, None, True, False, False)),
+        ("openai/o3-mini", 200_000, 100_000, (False, None, True, True, True)),
+        ("gemini/gemini-3-pro-preview", 1_048_576, 65_536, (True,) * 5),
+        ("gemini/gemini-2.5-flash", 1_048_576, 65_536, (True,) * 5),
+        ("openai/gpt-5-chat-latest", 400_000, None, (None,) * 5),  # priced like gpt-5, and not the same
+        ("gemini/gemini-2.5-flash-image", 1_000_000, None, (None,) * 5),
+        ("groq/llama-3.3-70b-versatile", None, None, (None,) * 5),
+    ],
+)
+def test_what_a_model_takes_gives_and_can_do_is_known_or_unknown_and_never_guessed(
+    name: str, window: int | None, limit: int | None, can: tuple[bool | None, ...]
+) -> None:
+    info = find(name)
+    assert info is not None
+    assert (info.context_window, info.output_limit) == (window, limit)
+    assert tuple(getattr(info, it) for it in CAN) == can
+
+
+def test_every_fact_of_the_file_is_one_of_a_model_that_has_a_price() -> None:
+    for provider, entries in file()["facts"].items():
+        for names, *_ in entries:
+            plain = [it for it in (name for at, name in NAMES if at == provider) if re.fullmatch(names, it)]
+            assert plain, f"{provider}: {names} is nobody"
+
+
+async def test_what_is_known_of_a_model_is_asked_of_the_registry_or_of_the_model() -> None:
+    mine = ModelInfo(context_window=8_000, tools=True)
+    better = ModelInfo(output_limit=1_000)
+    registry = Registry(
+        drivers={"mine": Sim.always("hi"), "local": lambda: OpenAIChat(base_url="http://localhost:1/v1")},
+        models={"mine/a": mine, "openai/gpt-4o": better},
+    )
+    assert registry.info("mine/a") == mine
+    assert registry.info("mine/b") is None
+    assert registry.info("local/gpt-4o") is None  # whoever answers there, it is not known to be OpenAI
+    known = registry.info("openai/gpt-4o")
+    assert known is not None
+    assert (known.output_limit, known.context_window, known.images) == (1_000, 128_000, True)
+    assert known.prices
+    with pytest.raises(UnknownModel):
+        registry.info("nobody/a")
+    assert Model("openai/gpt-4o", registry=registry).info == known
+    assert Model("anthropic/claude-opus-5").info == find("anthropic/claude-opus-5")
+    assert Model(Sim.always("hi")).info is None
+    await registry.close()
+
+
 # Turns
 
 
@@ -393,7 +455,7 @@ def test_every_model_costs_what_the_price_list_computes_itself() -> None:
         assert (info and info.name) == (listed and listed.id), (provider, name)
         if info is None or not info.prices:
             continue
-        assert info.context_window == listed.context_window
+        assert listed.context_window in (None, info.context_window)
         for at in INSTANTS if len(info.prices) > 1 else INSTANTS[:1]:
             prices = listed.get_prices(at)
             for usage in USAGES:

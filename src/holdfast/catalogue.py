@@ -1,4 +1,4 @@
-"""The catalogue: how much each model takes, and what it costs.
+"""The catalogue: how much each model takes and gives, what it can do, and what it costs.
 
     find("anthropic/claude-sonnet-5")                      what is known of a model, or None
     cost(reply.usage, info, datetime.now(UTC))             in US dollars, or None: a cost is never guessed
@@ -16,7 +16,7 @@ from functools import lru_cache, partial
 from pathlib import Path
 
 import msgspec
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from holdfast.driver import Cost, Price, Reply
 from holdfast.errors import ConfigError
@@ -26,6 +26,9 @@ EXACT = Context(prec=60)
 """More digits than any sum of costs has, whatever context the program around us has set."""
 
 ZERO = Decimal(0)
+
+_VERSION = r"(?:-latest|[-@]\d{8}|-\d{4}-\d\d-\d\d|-\d{3})?"
+"""What may stand behind the name of a model that is the same."""
 
 LONGEST = 200
 """Characters of a name that is looked up; a server may say that anything has answered."""
@@ -66,14 +69,24 @@ def _is_exact(price: object) -> bool:
 
 
 class ModelInfo(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
-    """What is known of a model."""
+    """What is known of a model. What is None is not known."""
 
     name: str = ""
     """As the price list calls it."""
     context_window: int | None = None
     """Tokens it can take in at most."""
     output_limit: int | None = None
-    """Tokens it can give at most. The built-in catalogue does not say."""
+    """Tokens it can give at most, reasoning included."""
+    images: bool | None = None
+    """Whether it can be shown images."""
+    documents: bool | None = None
+    """Whether it can be shown documents: PDF at least."""
+    tools: bool | None = None
+    """Whether it can ask for tools."""
+    structured_output: bool | None = None
+    """Whether its provider holds its answers to a schema."""
+    reasoning: bool | None = None
+    """Whether it reasons before it answers, or can be told to."""
     prices: tuple[Prices, ...] = ()
     """The last of which that applies to a request counts for it. Empty: not known."""
     price_date: date | None = None
@@ -134,6 +147,21 @@ def pricing(model: str, host: str = "", own: ModelInfo | None = None) -> Price:
     return partial(_price, model, host, own)
 
 
+def known(model: str, host: str = "", own: ModelInfo | None = None) -> ModelInfo | None:
+    """What is known of this model, by `own` where it says so, else by the catalogue. See `find`."""
+    info = find(model, "", host)
+    if own is None or info is None:
+        return own or info
+    told = {name: value for name, value in structs.asdict(own).items() if value not in (None, "", ())}
+    return structs.replace(info, **told)
+
+
+def window(model: str, host: str = "", own: ModelInfo | None = None) -> int | None:
+    """Tokens that this model can take in at most, by `own` where it says so, else by the catalogue. See `find`."""
+    info = known(model, host, own)
+    return info.context_window if info is not None else None
+
+
 def _price(model: str, host: str, own: ModelInfo | None, reply: Reply, at: datetime) -> Cost | None:
     if not reply.usage.input_tokens and not reply.usage.output_tokens:
         return None
@@ -170,6 +198,20 @@ class _Entry(Struct, frozen=True, array_like=True, gc=False):
     prices: tuple[Prices, ...] = ()
 
 
+class _Facts(Struct, frozen=True, array_like=True, gc=False):
+    """What some models can do, as the file has it."""
+
+    names: str
+    """A pattern for the whole of a name."""
+    output_limit: int | None = None
+    images: bool | None = None
+    documents: bool | None = None
+    tools: bool | None = None
+    structured_output: bool | None = None
+    reasoning: bool | None = None
+    context_window: int | None = None
+
+
 class _Book(Struct, frozen=True):
     """The file. Each provider's models are read when one of them is asked for."""
 
@@ -178,6 +220,7 @@ class _Book(Struct, frozen=True):
     hosts: dict[str, str]
     vendors: dict[str, str]
     providers: dict[str, msgspec.Raw]
+    facts: dict[str, tuple[_Facts, ...]]
 
 
 @lru_cache(maxsize=1)
@@ -198,13 +241,24 @@ def _listed(provider: str, name: str) -> ModelInfo | None:
         for test in entry.match:
             group = (test,) if isinstance(test, str) else test
             if all(_passes(it, name, entry) for it in group):
-                return ModelInfo(
+                info = ModelInfo(
                     name=entry.name,
                     context_window=entry.context_window,
                     prices=entry.prices,
                     price_date=_book().date,
                 )
+                return _with_facts(info, provider, name)
     return None
+
+
+def _with_facts(info: ModelInfo, provider: str, name: str) -> ModelInfo:
+    """The same, and what a model of exactly this name can do, where the file says so."""
+    for facts in _book().facts.get(provider, ()):
+        if re.fullmatch(f"(?:{facts.names}){_VERSION}", name):
+            window = info.context_window or facts.context_window
+            told = {field: value for field, value in structs.asdict(facts).items() if field != "names"}
+            return structs.replace(info, **(told | {"context_window": window}))
+    return info
 
 
 def _passes(test: str, name: str, entry: _Entry) -> bool:

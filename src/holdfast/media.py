@@ -1,7 +1,7 @@
 """Images and documents: what bytes are, how large a picture is, and words where something cannot be shown.
 
 The type is read from the bytes; what is said of them counts only where they do not tell. Nothing is decoded: width and
-height stand in the first bytes of a PNG, GIF or WebP, and in a segment of a JPEG.
+height stand in the first bytes of a PNG, GIF or WebP, in a segment of a JPEG, and in a box of an HEIC or HEIF.
 """
 
 from __future__ import annotations
@@ -24,6 +24,9 @@ MAX_IMAGE_SIDE = 8_000
 MAX_DOCUMENT_BYTES = 32 * 2**20
 """Bytes of one document that is taken in, at most."""
 
+PICTURES = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp"})
+"""The types that every provider that looks at pictures takes."""
+
 UNKNOWN = "application/octet-stream"
 """The type of bytes of which nothing is known."""
 
@@ -34,6 +37,13 @@ _SIGNATURES = (
     (b"GIF89a", "image/gif"),
     (b"%PDF-", "application/pdf"),
 )
+_BRANDS = {
+    **dict.fromkeys((b"heic", b"heix", b"heim", b"heis"), "image/heic"),
+    **dict.fromkeys((b"mif1", b"msf1", b"hevc", b"hevx"), "image/heif"),
+}
+"""What the first brand of a file of boxes says: phones write `heic`; AVIF, which begins alike, has others."""
+_BOXES = 64 * 2**10
+"""Bytes at the beginning of such a file in which its sizes are looked for."""
 _TYPE = re.compile(r"[a-z0-9][a-z0-9.+_-]*/[a-z0-9][a-z0-9.+_-]*")
 _JPEG_SIZES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 """Markers of the segments that hold a JPEG's size."""
@@ -66,6 +76,17 @@ def inline(part: Image | Document, blobs: Mapping[str, bytes]) -> Inline | None:
     return read_data_url(part.url) if part.url.startswith("data:") else None
 
 
+def data_url(part: Image | Document, blobs: Mapping[str, bytes]) -> str:
+    """The part's own bytes as a `data:` URL, for providers that take `PICTURES` and files; empty when they are missing,
+    or are nothing that such a provider looks at."""
+    file = inline(part, blobs)
+    if file is None or file.media_type == UNKNOWN:
+        return ""
+    if file.media_type not in PICTURES and (isinstance(part, Image) or file.media_type.startswith("image/")):
+        return ""
+    return file.data_url
+
+
 def has_blob(parts: Iterable[Part]) -> bool:
     """Whether any of these is, or holds, an image or document that is kept as a blob."""
     for part in parts:
@@ -77,13 +98,13 @@ def has_blob(parts: Iterable[Part]) -> bool:
     return False
 
 
-def in_words(part: Image | Document) -> str:
-    """What the model reads where an image or document cannot be shown."""
+def in_words(part: Image | Document, why: str = "") -> str:
+    """What the model reads where an image or document cannot be shown, and why, where that is known."""
     what = f"document {part.name}".rstrip() if isinstance(part, Document) else "image"
     if part.url and not part.url.startswith("data:"):
         return f"[{what}: {part.url}]"
     size = f", {part.blob.media_type}, {part.blob.size} bytes" if part.blob else ""
-    return f"[{what}{size}: its content cannot be shown here]"
+    return f"[{what}{size}: its content cannot be shown here{f', as {why}' if why else ''}]"
 
 
 def checked(data: bytes, said: str = "", *, image: bool = False) -> str:
@@ -111,7 +132,7 @@ def checked(data: bytes, said: str = "", *, image: bool = False) -> str:
 
 
 def picture_size(data: bytes) -> tuple[int, int] | None:
-    """Width and height in pixels of a PNG, JPEG, GIF or WebP; None when the bytes do not tell."""
+    """Width and height in pixels of a PNG, JPEG, GIF, WebP, HEIC or HEIF; None when the bytes do not tell."""
     width = height = 0
     if data.startswith(b"\x89PNG\r\n\x1a\n") and data[12:16] == b"IHDR" and len(data) >= 24:
         width, height = _big(data[16:20]), _big(data[20:24])
@@ -121,6 +142,8 @@ def picture_size(data: bytes) -> tuple[int, int] | None:
         width, height = _jpeg_size(data)
     elif data.startswith(b"RIFF") and data[8:12] == b"WEBP" and len(data) >= 30:
         width, height = _webp_size(data)
+    elif _brand(data):
+        width, height = _heif_size(data)
     return (width, height) if width and height else None
 
 
@@ -145,6 +168,8 @@ def _typed(data: bytes, said: str) -> Inline:
             return Inline(media_type=media_type, data=data)
     if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
         return Inline(media_type="image/webp", data=data)
+    if brand := _brand(data):
+        return Inline(media_type=brand, data=data)
     # What says that it is one of these, and is not, is nothing that can be named.
     known = said.startswith("image/") or said == "application/pdf"
     return Inline(media_type=UNKNOWN if known else said, data=data)
@@ -153,7 +178,7 @@ def _typed(data: bytes, said: str) -> Inline:
 def _check_picture(data: bytes, found: str) -> None:
     size = picture_size(data) if found.startswith("image/") else None
     if size is None:
-        raise InputRejected("an image is not one: send the bytes of a PNG, JPEG, GIF or WebP, whole")
+        raise InputRejected("an image is not one: send the bytes of a PNG, JPEG, GIF, WebP or HEIC, whole")
     if len(data) > MAX_IMAGE_BYTES:
         raise InputRejected(
             f"an image is {len(data):,} bytes; the limit is {MAX_IMAGE_BYTES:,}. Send a smaller one"
@@ -175,6 +200,21 @@ def _of_words(data: bytes, found: str) -> str:
     if not found and "\0" in words:
         raise InputRejected("a document is of no type that its bytes tell; say its media type")
     return found or "text/plain"
+
+
+def _brand(data: bytes) -> str:
+    """The type of a file of boxes that is a picture; empty for any other."""
+    return _BRANDS.get(data[8:12], "") if data[4:8] == b"ftyp" else ""
+
+
+def _heif_size(data: bytes) -> tuple[int, int]:
+    """The largest of the sizes that are told: the others are those of its tiles and of a small copy."""
+    sizes = [(0, 0)]
+    place = data.find(b"ispe", 0, _BOXES)
+    while place >= 0:
+        sizes.append((_big(data[place + 8 : place + 12]), _big(data[place + 12 : place + 16])))
+        place = data.find(b"ispe", place + 4, _BOXES)
+    return max(sizes, key=lambda size: size[0] * size[1])
 
 
 def _big(data: bytes) -> int:

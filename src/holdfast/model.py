@@ -18,6 +18,7 @@ from typing import Any, Self
 
 from msgspec import Struct, structs
 
+from holdfast.catalogue import ModelInfo
 from holdfast.config import DEFAULT_LIMITS, Limits, ModelRef, topmost_fields
 from holdfast.driver import DeltaKind, Driver, Emit, OutputSpec, Reply, Request, Settings, ToolSpec
 from holdfast.errors import DriverError, UsageError
@@ -86,6 +87,13 @@ class Model:
 
     def __repr__(self) -> str:
         return f"Model({self._model!r})"
+
+    @property
+    def info(self) -> ModelInfo | None:
+        """What is known of the model: how much it takes and gives, what it can do, what it costs. See `Registry.info`.
+        None where nothing is known, as of a driver object. Raises `UnknownModel`.
+        """
+        return self._registry.info(self._model) if isinstance(self._model, str) else None
 
     async def __aenter__(self) -> Self:
         self._users += 1

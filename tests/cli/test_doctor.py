@@ -4,8 +4,8 @@ import json
 import sqlite3
 from typing import Any
 
-from holdfast import Registry
 from holdfast.cli.doctor import CREDENTIALS
+from holdfast.registry import DRIVERS, load
 from tests.cli.kit import ECHO, Cli
 
 CANARY = "sk-canary-0123456789-not-a-key"
@@ -33,15 +33,30 @@ def test_a_database_is_counted_and_checked(cli: Cli) -> None:
 
 
 def test_credentials_are_named_and_never_shown(cli: Cli) -> None:
-    for variable in set(CREDENTIALS.values()):
-        cli.env[variable] = CANARY
-    assert checks(cli, 0)["provider openai-chat"]["found"] == "OPENAI_API_KEY is set"
+    for variables in CREDENTIALS.values():
+        for variable in variables:
+            cli.env[variable] = CANARY
+    found = checks(cli, 0)
+    for vendor, variables in CREDENTIALS.items():
+        assert found[f"provider {vendor}"]["found"] == f"{variables[0]} is set"
     for command in (["doctor"], ["doctor", "--json"], ["--debug", "doctor"]):
         assert CANARY not in cli(*command).output
 
 
-def test_every_built_in_vendor_is_known(cli: Cli) -> None:
-    assert set(Registry().vendors) <= CREDENTIALS.keys()
+def test_every_variable_that_a_built_in_driver_reads_is_known() -> None:
+    read = {vendor: load(entry).credentials for vendor, entry in DRIVERS.items()}
+    assert read == CREDENTIALS
+
+
+def test_any_of_a_vendors_variables_will_do(cli: Cli) -> None:
+    for variable in CREDENTIALS["gemini"]:
+        cli.env[variable] = ""
+    found = checks(cli, 0)["provider gemini"]
+    assert (found["status"], found["found"]) == ("note", "GEMINI_API_KEY and GOOGLE_API_KEY are not set")
+    cli.env["GEMINI_API_KEY"] = " "  # the driver takes it for none, too
+    cli.env["GOOGLE_API_KEY"] = CANARY
+    found = checks(cli, 0)["provider gemini"]
+    assert (found["status"], found["found"]) == ("ok", "GOOGLE_API_KEY is set")
 
 
 def test_a_file_of_another_program_is_broken_and_left_alone(cli: Cli) -> None:

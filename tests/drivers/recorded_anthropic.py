@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from holdfast.driver import Request, Settings, ToolSpec, Transcript
-from holdfast.drivers.anthropic import Anthropic
+from holdfast.drivers.anthropic import Anthropic, Options
 from holdfast.messages import (
     Document,
     Image,
@@ -32,9 +32,7 @@ def driver_for(recorded: dict[str, Any], **options: Any) -> Anthropic:
     if budget:
         extra["output_config"] = {"task_budget": budget}
     native = [tool for tool in recorded.get("tools", ()) if "input_schema" not in tool]
-    if native:
-        extra["tools"] = native
-    return Anthropic(extra=extra, **options)
+    return Anthropic(options=Options(tools=tuple(native), extra=extra), **options)
 
 
 def rebuilt(body: dict[str, Any]) -> Request:

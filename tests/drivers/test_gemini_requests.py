@@ -308,15 +308,6 @@ def test_addresses_of_many_models_do_not_pile_up() -> None:
     assert len(driver._addresses) <= 64
 
 
-def test_many_tool_lists_do_not_pile_up_and_are_never_mixed_up() -> None:
-    driver = Gemini()
-    for number in range(200):
-        spec = ToolSpec(name=f"tool_{number}", description="", parameters={"type": "object"})
-        body = encoded(driver=driver, tools=(spec,))
-        assert body["tools"][0]["functionDeclarations"][0]["name"] == f"tool_{number}"
-    assert len(driver._kept) <= 64
-
-
 def test_a_lone_surrogate_is_refused_before_anything_is_sent() -> None:
     with pytest.raises(DriverError, match="lone surrogate") as caught:
         encoded(user_message("\ud800"))
@@ -427,10 +418,12 @@ def test_a_keyword_that_gemini_cannot_take_is_named_before_anything_is_sent(
     assert "/properties/deep" in str(caught.value)
     assert held(outer, strict=False)["type"] == "object"
     tool = ToolSpec(name="t", description="", parameters=outer)
-    assert (
-        encoded(tools=(tool,))["tools"][0]["functionDeclarations"][0]["parametersJsonSchema"]["type"]
-        == "object"
-    )
+    if "$ref" in keyword:  # what it stands for is nowhere: nothing can be left out
+        with pytest.raises(DriverError, match="'\\$ref' in the parameters of the tool 't'"):
+            encoded(tools=(tool,))
+        return
+    declared = encoded(tools=(tool,))["tools"][0]["functionDeclarations"][0]
+    assert declared["parametersJsonSchema"]["type"] == "object"
 
 
 def test_models_that_cannot_have_tools_and_be_held_to_a_shape_are_told_the_shape_in_words() -> None:

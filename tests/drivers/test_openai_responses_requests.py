@@ -289,14 +289,6 @@ def test_equal_requests_have_equal_bytes_and_messages_are_encoded_once() -> None
     assert later["tools"] == json.loads(first)["tools"]
 
 
-def test_many_tool_lists_do_not_pile_up_and_are_never_mixed_up() -> None:
-    driver = OpenAI()
-    for number in range(200):
-        spec = ToolSpec(name=f"tool_{number}", description="", parameters={"type": "object"})
-        assert encoded(driver=driver, tools=(spec,))["tools"][0]["name"] == f"tool_{number}"
-    assert len(driver._tools) <= 64
-
-
 # -- structured output
 
 

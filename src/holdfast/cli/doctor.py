@@ -22,12 +22,12 @@ from holdfast.cli.text import clean, count
 from holdfast.store import Problem
 
 CREDENTIALS = {
-    "openai-chat": "OPENAI_API_KEY",
-    "openai": "OPENAI_API_KEY",
-    "anthropic": "ANTHROPIC_API_KEY",
-    "gemini": "GEMINI_API_KEY",
+    "openai-chat": ("OPENAI_API_KEY",),
+    "openai": ("OPENAI_API_KEY",),
+    "anthropic": ("ANTHROPIC_API_KEY",),
+    "gemini": ("GEMINI_API_KEY", "GOOGLE_API_KEY"),
 }
-"""The environment variable that holds each vendor's key."""
+"""The environment variables that may hold each vendor's key, in the order in which its driver reads them."""
 
 TOLD = 3
 """Problems of a database that are told; the first ones are the ones to begin with."""
@@ -118,14 +118,16 @@ def _providers() -> list[Check]:
 
 
 def _provider(vendor: str) -> Check:
-    """Whether the vendor's key is set. Its value is looked at by nobody."""
-    variable = CREDENTIALS.get(vendor)
+    """Whether the vendor's key is set. Of its value no more is looked at than whether there is one."""
+    variables = CREDENTIALS.get(vendor, ())
     name = f"provider {vendor}"
-    if variable is None:
+    if not variables:
         return Check(name=name, status="note", found="its driver says where its key comes from")
-    if os.environ.get(variable):
-        return Check(name=name, status="ok", found=f"{variable} is set")
-    return Check(name=name, status="note", found=f"{variable} is not set", advice=f"export {variable}=...")
+    used = next((variable for variable in variables if os.environ.get(variable, "").strip()), None)
+    if used is not None:
+        return Check(name=name, status="ok", found=f"{used} is set")
+    found = f"{' and '.join(variables)} {'is' if len(variables) == 1 else 'are'} not set"
+    return Check(name=name, status="note", found=found, advice=f"export {variables[0]}=...")
 
 
 def _default_model() -> Check:

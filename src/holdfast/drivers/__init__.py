@@ -6,9 +6,15 @@
     openai               OpenAI Responses
     openai_chat          Chat Completions: OpenAI and every server compatible with it
 
+    webhook              no model: a sink that posts output to an address
+
 What the wire drivers share, or are made of:
 
-    transport            the HTTP client: a POST bounded in time and size, keys and addresses
+    remote               what every driver of a server has: address, credential, headers, options
+    transport            the HTTP client: a POST bounded in time and size, keys
+    address              base URLs, and which hosts are private
+    described            a driver in plain data, without secrets, for a manifest's digest
+    tools                parameters and arguments of tools, and shapes told in words
     sse                  server-sent events out of bytes
     failures             statuses, error objects and garbage, as `DriverError`
     tokens               counts of tokens, as numbers that can be paid for

@@ -16,18 +16,20 @@ import msgspec
 
 from holdfast.driver import Request, Transcript
 from holdfast.drivers.anthropic_wire import Block, NativeBlock
-from holdfast.media import has_blob, in_words, inline
+from holdfast.drivers.tools import as_object
+from holdfast.media import PICTURES, UNKNOWN, Inline, has_blob, in_words, inline, picture_size
 from holdfast.messages import Document, Image, Message, Native, Part, Text, Thinking, ToolCall, ToolResult
 
 IMAGE_BYTES = 5 * 2**20
 """Bytes of one image in base64 at most."""
+IMAGE_SIDE = 8_000
+"""Pixels of one image at most, in width and in height."""
 BREAKPOINT = b',"cache_control":{"type":"ephemeral"}}'
 """What the closing brace of a block becomes where the provider is to keep what leads up to it."""
 
 _ENCODER = msgspec.json.Encoder()
 _NATIVES = msgspec.json.Decoder(NativeBlock)
 _BLOCKS = msgspec.json.Decoder(Block)
-_IMAGE_TYPES = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp"})
 _TEXT_TYPES = frozenset({"application/json", "application/xml", "application/yaml", "application/x-yaml"})
 _ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,128}")
@@ -229,17 +231,12 @@ def _thought(part: Thinking) -> dict[str, Any]:
 
 def _call(call: ToolCall) -> dict[str, Any]:
     call_id = _call_id(call.provider_id or call.id)
-    return {"type": "tool_use", "id": call_id, "name": _name(call.name), "input": _input(call.arguments)}
-
-
-def _input(text: str) -> msgspec.Raw | dict[str, str]:
-    """The arguments as they were written; wrapped when they are no JSON object, which the protocol refuses."""
-    try:
-        if isinstance(msgspec.json.decode(text), dict):
-            return msgspec.Raw(text.encode())
-    except (msgspec.MsgspecError, ValueError, RecursionError):
-        pass
-    return {"invalid_arguments": text} if text.strip() else {}
+    return {
+        "type": "tool_use",
+        "id": call_id,
+        "name": _name(call.name),
+        "input": msgspec.Raw(as_object(call.arguments).encode()),
+    }
 
 
 def _result(result: ToolResult, blobs: Mapping[str, bytes]) -> dict[str, Any]:
@@ -264,21 +261,35 @@ def _shown(part: Part, blobs: Mapping[str, bytes]) -> dict[str, Any] | None:
         return {"type": "text", "text": part.text} if part.text.strip() else None
     if not isinstance(part, Image | Document):
         return None
-    source = _image(part, blobs) if isinstance(part, Image) else _document(part, blobs)
+    if isinstance(part, Image):
+        return _image(part, blobs)
+    source = _document(part, blobs)
     if source is None:
         return {"type": "text", "text": in_words(part)}
-    if isinstance(part, Image):
-        return {"type": "image", "source": source}
     return {"type": "document", "source": source} | ({"title": part.name} if part.name else {})
 
 
-def _image(part: Image, blobs: Mapping[str, bytes]) -> dict[str, Any] | None:
-    if part.blob is None and not part.url.startswith("data:"):
-        return {"type": "url", "url": part.url} if part.url else None
+def _image(part: Image, blobs: Mapping[str, bytes]) -> dict[str, Any]:
+    """The picture; where Anthropic would refuse the whole request for it, words that say what it is and why."""
+    if part.url and not part.url.startswith("data:"):
+        return {"type": "image", "source": {"type": "url", "url": part.url}}
     content = inline(part, blobs)
-    if content is None or content.media_type not in _IMAGE_TYPES or len(content.data) > IMAGE_BYTES * 3 // 4:
-        return None
-    return {"type": "base64", "media_type": content.media_type, "data": content.base64}
+    if content is None or content.media_type == UNKNOWN:
+        return {"type": "text", "text": in_words(part)}
+    if why := _too_much(content):
+        return {"type": "text", "text": in_words(part, why)}
+    source = {"type": "base64", "media_type": content.media_type, "data": content.base64}
+    return {"type": "image", "source": source}
+
+
+def _too_much(content: Inline) -> str:
+    """Why Anthropic would not take this picture; empty when it does."""
+    if content.media_type not in PICTURES:
+        return f"{content.media_type} is none of PNG, JPEG, GIF and WebP"
+    if (len(content.data) + 2) // 3 * 4 > IMAGE_BYTES:
+        return f"it has more than {IMAGE_BYTES * 3 // 4:,} bytes"
+    size = picture_size(content.data)
+    return f"it has more than {IMAGE_SIDE:,} pixels a side" if size and max(size) > IMAGE_SIDE else ""
 
 
 def _document(part: Document, blobs: Mapping[str, bytes]) -> dict[str, Any] | None:

@@ -6,7 +6,6 @@ it came; so is text with citations, behind its words.
 
 from __future__ import annotations
 
-import json
 from typing import Any, ClassVar
 
 import msgspec
@@ -14,6 +13,7 @@ import msgspec
 from holdfast.driver import Emit, Reply
 from holdfast.drivers.anthropic_wire import Block, Delta, Event, Kind, NativeBlock, WireMessage, WireUsage
 from holdfast.drivers.failures import Peer
+from holdfast.drivers.sse import UNREADABLE, mended
 from holdfast.messages import Message, Native, Part, StopReason, Text, Thinking, ToolCall
 
 _STOPS: dict[str, StopReason] = {
@@ -34,7 +34,6 @@ _CUT = frozenset({"max_tokens", "model_context_window_exceeded", "refusal"})
 _UNDERSTOOD = frozenset({"text", "thinking", "redacted_thinking", "tool_use"})
 _SHOWN = 300
 """Characters of a native call's input that others are told."""
-_UNREADABLE = (msgspec.MsgspecError, ValueError, RecursionError)
 
 
 class _Open:
@@ -86,8 +85,8 @@ class ReplyAssembler:
         """One event of a stream. True when it brought something: a piece, an end, a count."""
         try:
             event = self._events.decode(data)
-        except _UNREADABLE:
-            event = self._mended(data)
+        except UNREADABLE:
+            event = mended(data, self._events, self._peer)
         if event.type == "content_block_delta":
             return self._grow(event)
         if event.type == "content_block_start":
@@ -109,7 +108,7 @@ class ReplyAssembler:
         """The body of an answer that was not streamed."""
         try:
             message = self._messages.decode(body)
-        except _UNREADABLE as error:
+        except UNREADABLE as error:
             raise self._peer.unreadable(body, content_type) from error
         if message.error:
             raise self._peer.complained(message.error)
@@ -133,14 +132,6 @@ class ReplyAssembler:
             model=self._model,
             response_id=self._id,
         )
-
-    def _mended(self, data: bytes) -> Event:
-        """Some servers cut text between the halves of a surrogate pair, or write NaN: read what can be read."""
-        try:
-            loose = json.loads(data.decode(errors="replace"), parse_constant=lambda _: None)
-            return self._events.decode(json.dumps(loose, ensure_ascii=False).encode(errors="replace"))
-        except _UNREADABLE as error:
-            raise self._peer.broken("holds an event that cannot be read", data) from error
 
     def _note(self, message: WireMessage) -> None:
         """What a message says about itself; a beginning that is repeated changes nothing."""
@@ -167,7 +158,7 @@ class ReplyAssembler:
         try:
             kind = self._kinds.decode(raw).type
             block = self._blocks.decode(raw) if kind in _UNDERSTOOD else Block(type=kind)
-        except _UNREADABLE as error:
+        except UNREADABLE as error:
             raise self._peer.broken("holds a block that cannot be read", bytes(raw)) from error
         open_ = self._open[index] = _Open(block, bytes(raw), self._calls)
         if kind == "text" and block.text:
@@ -255,7 +246,7 @@ class ReplyAssembler:
                 msgspec.json.decode(text)  # half an input is none
                 data = msgspec.json.encode(fields | {"input": msgspec.Raw(text.encode())})
             head = self._natives.decode(data)
-        except _UNREADABLE as error:
+        except UNREADABLE as error:
             raise self._peer.broken("holds a block that cannot be read", open_.raw) from error
         told = ""
         if head.type.endswith("tool_use"):

@@ -107,26 +107,23 @@ _BY_VAGUE_CODE: dict[str, DriverErrorKind] = {
 }
 """Codes that servers put on many things: asked only where no status speaks."""
 
-_BY_WORDS: tuple[tuple[re.Pattern[str], DriverErrorKind], ...] = (
+_BY_WORDS: tuple[tuple[str, DriverErrorKind], ...] = (
     (
-        re.compile(
-            r"context (length|window|limit)|too many tokens|prompt is too long|^request too large"
-            r"|token count .{0,40}exceeds|request payload size exceeds",
-            re.I,
-        ),
+        r"context (length|window|limit)|too many tokens|prompt is too long|^request too large"
+        r"|token count .{0,40}exceeds|request payload size exceeds",
         "too_large",
     ),
-    (re.compile(r"credit balance is too low|specified API usage limits", re.I), "quota"),
-    (re.compile(r"\bwas flagged\b|content (management|filtering) policy", re.I), "content_policy"),
+    (r"credit balance is too low|specified API usage limits", "quota"),
+    (r"\bwas flagged\b|content (management|filtering) policy", "content_policy"),
 )
-"""For servers that put the reason into the sentence only."""
+"""For servers that put the reason into the sentence only. Compiled by the first failure, not by an import."""
 
 _ADVICE: dict[DriverErrorKind, str] = {
     "authentication": "check the API key and what it may use",
     "quota": "check the account's plan and billing",
     "too_large": "shorten the history or the input",
 }
-_SECRET_LIKE = re.compile(r"\b(?:sk-|gsk_|xai-|AIza)[\w*-]{6,}")
+_SECRET_LIKE = r"\b(?:sk-|gsk_|xai-|AIza)[\w*-]{6,}"
 
 
 class Complaint(Struct, frozen=True, kw_only=True):
@@ -157,7 +154,7 @@ class Peer:
         """The beginning of `text` on one line, without the credential."""
         if self._secret:
             text = text.replace(self._secret, "[key]")
-        text = " ".join(_SECRET_LIKE.sub("[key]", text[: QUOTE * 20]).split())
+        text = " ".join(re.sub(_SECRET_LIKE, "[key]", text[: QUOTE * 20]).split())
         shown = "".join([char if char.isprintable() else "?" for char in text[: QUOTE + 1]])
         return shown if len(shown) <= QUOTE else shown[: QUOTE - 1] + "…"
 
@@ -212,7 +209,11 @@ def kind_of(said: Complaint, status: int | None) -> DriverErrorKind:
     if status == 413:
         return "too_large"
     for pattern, kind in _BY_WORDS:
-        if pattern.search(said.message) and status not in {401, 402} and not (status and status >= 500):
+        if (
+            re.search(pattern, said.message, re.I)
+            and status not in {401, 402}
+            and not (status and status >= 500)
+        ):
             return kind
     for code in said.codes:
         if code in _BY_CODE:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 from msgspec import Raw
 
 from holdfast.driver import Transcript
 from holdfast.drivers.gemini_reply import ALONE, ANSWER, NEXT, PART, THOUGHT
+from holdfast.drivers.tools import as_object
 from holdfast.media import has_blob, in_words, inline
 from holdfast.messages import Document, Image, Message, Native, Part, Text, Thinking, ToolCall, ToolResult
 
@@ -62,6 +63,10 @@ _TYPES = {
 }
 """Media types by what an address ends with."""
 
+Signing = Literal["wanted", "taken", "refused"]
+"""What a model does with signatures: it wants every first call signed, takes its vendor's back, or refuses them."""
+SIGNING: tuple[Signing, ...] = ("wanted", "taken", "refused")
+
 _NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_.:-]{0,127}")
 _ENCODER = msgspec.json.Encoder()
 Entry = dict[str, Any] | Raw
@@ -70,14 +75,15 @@ Entry = dict[str, Any] | Raw
 class ContentEncoder:
     """Turns messages into contents for one kind of model.
 
-    `vendor` says whose signatures and native parts may go back, `modern` whether the model wants calls to be signed and
-    takes media inside results.
+    `vendor` says whose signatures and native parts may go back, `signing` whether to this model. One that wants calls
+    to be signed takes media inside results, too.
     """
 
-    def __init__(self, vendor: str, *, modern: bool) -> None:
+    def __init__(self, vendor: str, *, signing: Signing) -> None:
         self._vendor = vendor
-        self._modern = modern
-        self._wire = f"gemini:{vendor}:{modern:d}"
+        self._signing = signing
+        self._modern = signing == "wanted"
+        self._wire = f"gemini:{vendor}:{signing}"
 
     def contents(self, transcript: Transcript, blobs: Mapping[str, bytes]) -> bytes:
         """The contents, in brackets. Only new messages, and those with blobs, are encoded."""
@@ -131,9 +137,10 @@ class ContentEncoder:
         return entries
 
     def _own(self, provider: str) -> str:
-        """What a part of this vendor is; empty for another's."""
+        """What a part of this vendor is; empty for another's, and where the model takes no signatures."""
         vendor, _, where = provider.rpartition("/")
-        return where if vendor == self._vendor and where in {THOUGHT, NEXT, ALONE, PART, ANSWER} else ""
+        known = vendor == self._vendor and where in {THOUGHT, NEXT, ALONE, PART, ANSWER}
+        return where if known and self._signing != "refused" else ""
 
     def _native(self, part: Native) -> Entry | None:
         where = self._own(part.provider)
@@ -225,16 +232,6 @@ def _name(name: str) -> str:
     return name if _NAME.fullmatch(name) else "_" + re.sub(r"[^a-zA-Z0-9_.:-]", "_", name)[:100]
 
 
-def _arguments(text: str) -> Raw:
-    """The arguments as they were written; wrapped when they are no JSON object, which Gemini would refuse."""
-    try:
-        if isinstance(msgspec.json.decode(text), dict):
-            return Raw(text.encode())
-    except (msgspec.MsgspecError, ValueError, RecursionError):
-        pass
-    return Raw(_ENCODER.encode({"invalid_arguments": text}) if text.strip() else b"{}")
-
-
 def _users(part: Part, blobs: Mapping[str, bytes]) -> Entry | None:
     if isinstance(part, Image | Document):
         return _media(part, blobs) or {"text": in_words(part)}
@@ -247,7 +244,7 @@ def _said(part: Part, blobs: Mapping[str, bytes]) -> Entry | None:
         call = {
             "id": part.provider_id or part.id,
             "name": _name(part.name),
-            "args": _arguments(part.arguments),
+            "args": Raw(as_object(part.arguments).encode()),
         }
         return {"functionCall": call}
     return _users(part, blobs)

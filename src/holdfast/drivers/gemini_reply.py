@@ -7,8 +7,6 @@ parts with one are never joined to others, and it is kept as a `Thinking` before
 
 from __future__ import annotations
 
-import json
-
 import msgspec
 from msgspec import Raw, Struct
 
@@ -23,6 +21,7 @@ from holdfast.drivers.gemini_wire import (
     WireResponse,
     WireUsage,
 )
+from holdfast.drivers.sse import UNREADABLE, loosely
 from holdfast.messages import (
     Document,
     Image,
@@ -80,7 +79,6 @@ _BROKE_OFF = {
 """Reasons that are no end of an answer but its failure."""
 
 _ABOUT_ANSWER = ("groundingMetadata", "urlContextMetadata")
-_UNREADABLE = (msgspec.MsgspecError, ValueError, RecursionError)
 
 _decoder = msgspec.json.Decoder(WireResponse)
 _whole_decoder: msgspec.json.Decoder[WireResponse | list[WireResponse]] = msgspec.json.Decoder(
@@ -127,10 +125,10 @@ class ReplyAssembler:
             return True
         try:
             said = _read(_decoder.decode(_checked(data)))
-        except _UNREADABLE:
+        except UNREADABLE:
             try:
-                said = _read(_decoder.decode(_loosely(data)))
-            except _UNREADABLE as error:
+                said = _read(_decoder.decode(loosely(data)))
+            except UNREADABLE as error:
                 raise self._peer.broken("holds an event that cannot be read", data) from error
         return self._take(said)
 
@@ -138,10 +136,10 @@ class ReplyAssembler:
         """The body of an answer that was not streamed: one response, or a list of chunks."""
         try:
             said = _read_whole(body)
-        except _UNREADABLE:
+        except UNREADABLE:
             try:
-                said = _read_whole(_loosely(body))
-            except _UNREADABLE as error:
+                said = _read_whole(loosely(body))
+            except UNREADABLE as error:
                 raise self._peer.unreadable(body, content_type) from error
         if not any(it.candidate or it.response.error or it.response.prompt_feedback for it in said):
             raise self._peer.unreadable(body, content_type)
@@ -320,7 +318,7 @@ def _sources(data: str) -> str:
     """The sources of an answer, one a line."""
     try:
         chunks = _grounding.decode(data).grounding_chunks or ()
-    except _UNREADABLE:
+    except UNREADABLE:
         return ""
     found = [chunk.web or chunk.retrieved_context or chunk.maps for chunk in chunks]
     return "\n".join([f"{place.title or ''} <{place.uri}>".strip() for place in found if place and place.uri])
@@ -336,9 +334,3 @@ def _checked(data: bytes) -> bytes:
     if not data.isascii():
         data.decode()
     return data
-
-
-def _loosely(data: bytes) -> bytes:
-    """JSON with halves of characters and numbers that are none, as JSON."""
-    loose = json.loads(data.decode(errors="replace"), parse_constant=lambda _: None)
-    return json.dumps(loose, ensure_ascii=False).encode(errors="replace")

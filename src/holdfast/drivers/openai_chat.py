@@ -7,21 +7,22 @@ OpenAIChat(base_url="http://localhost:11434/v1", api_key="")        # a local se
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 from collections.abc import Iterable, Mapping
+from functools import cached_property
 from typing import Any, Literal
 
-import httpx2
 import msgspec
 from msgspec import Struct
 
-from holdfast.driver import Emit, Reply, Request, Settings, ToolSpec
-from holdfast.drivers.failures import Peer
+from holdfast.driver import AnswersBy, Emit, Request, Settings, ToolSpec
 from holdfast.drivers.openai_chat_reply import ReplyAssembler
-from holdfast.drivers.transport import Call, Credential, KeySource, Transport, check_headers, endpoint
-from holdfast.errors import DriverError
-from holdfast.media import UNKNOWN, has_blob, in_words, inline
+from holdfast.drivers.openai_schema import strict_format
+from holdfast.drivers.remote import RemoteDriver, RemoteOptions
+from holdfast.drivers.tools import ANY, OPENAI, as_object, checked
+from holdfast.drivers.tools import in_words as shape_in_words
+from holdfast.drivers.transport import Call
+from holdfast.media import data_url, has_blob, in_words, inline
 from holdfast.messages import Document, Image, Message, Part, Text, Thinking, ToolCall, ToolResult
 
 _ENCODER = msgspec.json.Encoder()
@@ -29,8 +30,6 @@ _OURS = re.compile(r"call_[0-9a-f]{32}(_[0-9]+)+")
 """Ids that we made: longer than the 40 characters that OpenAI accepts."""
 _LATER = b" "
 """Stands for a message with blobs, which come with each request."""
-_TOOL_SETS = 64
-"""Encoded tool lists that one driver keeps."""
 
 
 class Dialect(Struct, frozen=True, kw_only=True):
@@ -42,103 +41,68 @@ class Dialect(Struct, frozen=True, kw_only=True):
     """Whether usage in a stream is asked for; a server that refuses the question sends it anyway."""
     fetches_files: bool = False
     """Whether the server fetches a document from a URL."""
+    holds_schemas: bool = False
+    """Whether the server holds an answer to a schema; where it does not, the model is told the shape in words."""
+    plain_tools: bool = False
+    """Whether the parameters of tools must be plain at their root: no `anyOf`, `enum` and the like there."""
 
 
-_OPENAI = Dialect(output_limit="max_completion_tokens")
+_OPENAI = Dialect(output_limit="max_completion_tokens", holds_schemas=True, plain_tools=True)
 _DIALECTS = {
     "api.openai.com": _OPENAI,
     "openai.azure.com": _OPENAI,
-    "api.mistral.ai": Dialect(stream_usage=False),
+    "api.mistral.ai": Dialect(stream_usage=False, holds_schemas=True),
     "openrouter.ai": Dialect(fetches_files=True),
 }
 
 
-DEFAULT_URL = "https://api.openai.com/v1"
-"""Where requests go when neither the program nor `$OPENAI_BASE_URL` says otherwise."""
+class Options(RemoteOptions, frozen=True, kw_only=True, omit_defaults=True):
+    """What is asked of this protocol beyond what every request says: `tools` that run at the server, `extra` fields
+    such as `{"seed": 7}`, and how the server differs from others."""
+
+    dialect: Dialect | None = None
+    """What the server refuses or wants; None goes by the host."""
 
 
-class OpenAIChat:
-    """A driver for one server that speaks Chat Completions. One serves any number of turns at once.
+class OpenAIChat(RemoteDriver[Options]):
+    """A driver for one server that speaks Chat Completions. See `RemoteDriver` for what it is given.
 
-    `api_key` is the key, a function that fetches one for each call, or None for the environment variable
-    `OPENAI_API_KEY`, read at each call; `""` says that the server wants none. Without a key `reply` raises
-    `MissingCredential` before anything is sent. `vendor` marks reasoning, which goes back only to the vendor it
-    came from. `connect_timeout` (10 s) bounds connecting; `stall_timeout` (120 s) bounds silence, so raise it for
-    models that think long without streaming. `headers` are sent with every request. `dialect` is chosen by the
-    host. With `http` the client is the caller's to configure and to close.
-
-    Raises `ConfigError` for a base URL that is not http(s) or holds a user name, and for headers that cannot be
-    sent.
+    `request.metadata` is not sent: servers take metadata only with completions that they store.
     """
 
     wire = "openai-chat"
+    credentials = ("OPENAI_API_KEY",)
+    default_url = "https://api.openai.com/v1"
+    _options_type = Options
+    _url_variable = "OPENAI_BASE_URL"
+    _ours = frozenset({"model", "messages", "tools", "stream"})
 
-    def __init__(
-        self,
-        *,
-        base_url: str | None = None,
-        api_key: KeySource = None,
-        vendor: str = "openai-chat",
-        connect_timeout: float = 10.0,
-        stall_timeout: float = 120.0,
-        headers: Mapping[str, str] | None = None,
-        dialect: Dialect | None = None,
-        http: httpx2.AsyncClient | None = None,
-    ) -> None:
-        if base_url is None:
-            base_url = os.environ.get("OPENAI_BASE_URL") or DEFAULT_URL
-        self._url = endpoint(base_url, "/chat/completions")
-        self.host = self._url.host
-        """Where requests go; it tells whose prices count."""
-        self._credential = Credential(api_key, "OPENAI_API_KEY")
-        self._vendor = vendor
-        self._headers = {"content-type": "application/json", "user-agent": "holdfast"} | check_headers(
-            headers or {}
-        )
-        self._dialect = dialect or _dialect(self._url.host)
-        self._transport = Transport(connect_timeout=connect_timeout, stall_timeout=stall_timeout, http=http)
-        self._tools: dict[int, tuple[tuple[ToolSpec, ...], bytes]] = {}
+    @cached_property
+    def _dialect(self) -> Dialect:
+        return self._options.dialect or _dialect(self._url.host)
 
-    def __repr__(self) -> str:
-        return f"OpenAIChat({self._url.scheme}://{self._url.host}, vendor={self._vendor!r})"
+    @property
+    def answers_by(self) -> AnswersBy:
+        """How the model is told the shape of a typed answer: a server that holds no schema is given a tool."""
+        return "schema" if self._dialect.holds_schemas else "tool"
 
-    async def reply(self, request: Request, emit: Emit) -> Reply:
-        """Send the request and return the whole answer. See `holdfast.driver.Driver`."""
-        body = self.encode(request)
-        key = self._credential.read()
-        peer = Peer(self._url.host, key)
-        headers = self._headers | {"accept": "text/event-stream" if request.stream else "application/json"}
-        if key:
-            headers["authorization"] = f"Bearer {key}"
-        call = Call(url=self._url, headers=headers, body=body, peer=peer, stream=request.stream)
-        assembler = ReplyAssembler(self._vendor, peer, emit)
-        whole = await self._transport.post(call, assembler)
-        if whole is not None:
-            assembler.whole(whole.content, whole.content_type)
-        return assembler.reply()
+    def _path(self, base_url: str) -> str:
+        return "/chat/completions"
 
-    def encode(self, request: Request) -> bytes:
-        """The body of the request. Raises `DriverError` (`invalid_request`) for text that is not valid Unicode.
+    def _assembler(self, call: Call, emit: Emit) -> ReplyAssembler:
+        return ReplyAssembler(self._vendor, call.peer, emit)
 
-        `request.metadata` is not part of it: servers take metadata only with completions that they store.
-        """
-        try:
-            items = self._items(request)
-            if request.instructions:
-                system = {"role": "system", "content": request.instructions}
-                items = [_ENCODER.encode(system), *items]
-            head = b'{"model":' + _ENCODER.encode(request.model) + b',"messages":['
-            settings = _ENCODER.encode(self._settings(request))[1:]
-            return b"".join((head, b",".join(items), b"],", self._tool_list(request.tools), settings))
-        except UnicodeEncodeError as error:
-            raise DriverError(
-                "invalid_request",
-                f"the request to {self._url.host} holds a lone surrogate: {error.reason}; remove it",
-            ) from error
-
-    async def close(self) -> None:
-        """Let go of connections; a client that was given stays open."""
-        await self._transport.close()
+    def _body(self, request: Request) -> bytes:
+        items = self._items(request)
+        instructions = request.instructions
+        if request.output is not None and not self._dialect.holds_schemas:
+            instructions = f"{instructions}\n\n{shape_in_words(request.output)}".strip()
+        if instructions:
+            system = {"role": "system", "content": instructions}
+            items = [_ENCODER.encode(system), *items]
+        head = b'{"model":' + _ENCODER.encode(request.model) + b',"messages":['
+        settings = _ENCODER.encode(self._settings(request))[1:]
+        return b"".join((head, b",".join(items), b"],", self._tool_list(request.tools), settings))
 
     def _settings(self, request: Request) -> dict[str, Any]:
         settings = request.settings
@@ -150,24 +114,24 @@ class OpenAIChat:
             "reasoning_effort": settings.reasoning_effort,
             "stop": settings.stop or None,
         }
+        if request.output is not None and self._dialect.holds_schemas:
+            fields["response_format"] = {"type": "json_schema", "json_schema": strict_format(request.output)}
         if request.stream and self._dialect.stream_usage:
             fields["stream_options"] = {"include_usage": True}
-        if request.tools:
+        if request.tools or self._options.tools:
             fields["tool_choice"] = _tool_choice(settings)
             fields["parallel_tool_calls"] = settings.parallel_calls
-        return {name: value for name, value in fields.items() if value is not None}
+        return self._options.extra | {name: value for name, value in fields.items() if value is not None}
 
     def _tool_list(self, tools: tuple[ToolSpec, ...]) -> bytes:
-        """The tools' field with its comma, encoded once per tuple: a turn's tools are the same object throughout."""
-        if not tools:
+        """The tools' field with its comma."""
+        if not tools and not self._options.tools:
             return b""
-        known = self._tools.get(id(tools))
-        if known is None:  # the tuple is kept too, so that no other object can have its id
-            if len(self._tools) >= _TOOL_SETS:
-                self._tools.clear()
-            listed = [{"type": "function", "function": tool} for tool in tools]
-            known = self._tools[id(tools)] = (tools, b'"tools":' + _ENCODER.encode(listed) + b",")
-        return known[1]
+        return b'"tools":' + self._encoded.of(tools, lambda: self._listed(tools)) + b","
+
+    def _listed(self, tools: tuple[ToolSpec, ...]) -> list[dict[str, Any]]:
+        refused = OPENAI if self._dialect.plain_tools else ANY
+        return [*[_function(tool, self._url.host, refused) for tool in tools], *self._options.tools]
 
     def _items(self, request: Request) -> list[bytes]:
         """The messages. Only new ones, and those of the user's with blobs, are encoded."""
@@ -244,13 +208,9 @@ def _written(part: Part, blobs: Mapping[str, bytes]) -> dict[str, Any] | None:
 
 def _url(part: Image | Document, blobs: Mapping[str, bytes]) -> str:
     """Where the part can be had: its own bytes, or an address; empty when they are missing, or are not a picture."""
-    if part.blob is None:
+    if part.url and not part.url.startswith("data:"):
         return part.url
-    file = inline(part, blobs)
-    picture = file is not None and file.media_type.startswith("image/")
-    if file is None or file.media_type == UNKNOWN or (isinstance(part, Image) and not picture):
-        return ""
-    return file.data_url
+    return data_url(part, blobs)
 
 
 def _dialect(host: str) -> Dialect:
@@ -265,8 +225,16 @@ def _tool_choice(settings: Settings) -> str | dict[str, Any] | None:
     return {"type": "function", "function": {"name": choice}}
 
 
+def _function(tool: ToolSpec, host: str, refused: frozenset[str]) -> dict[str, Any]:
+    schema = checked(tool, host, refused)
+    return {
+        "type": "function",
+        "function": {"name": tool.name, "description": tool.description, "parameters": schema},
+    }
+
+
 def _call(call: ToolCall) -> dict[str, Any]:
-    function = {"name": call.name, "arguments": _arguments(call.arguments)}
+    function = {"name": call.name, "arguments": as_object(call.arguments)}
     return {"id": _call_id(call.provider_id or call.id), "type": "function", "function": function}
 
 
@@ -280,16 +248,6 @@ def _call_id(call_id: str) -> str:
     if not _OURS.fullmatch(call_id):
         return call_id
     return "call_" + hashlib.sha256(call_id.encode()).hexdigest()[:24]
-
-
-def _arguments(text: str) -> str:
-    """The arguments as they were written; wrapped when they are no JSON object, which some servers would refuse."""
-    try:
-        if isinstance(msgspec.json.decode(text), dict):
-            return text
-    except (msgspec.MsgspecError, ValueError, RecursionError):
-        pass
-    return _ENCODER.encode({"invalid_arguments": text}).decode() if text.strip() else "{}"
 
 
 def _detail(part: Thinking) -> dict[str, Any]:

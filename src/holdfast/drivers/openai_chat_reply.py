@@ -22,6 +22,7 @@ from holdfast.drivers.openai_chat_wire import (
     WireMessage,
     WireUsage,
 )
+from holdfast.drivers.sse import mended
 from holdfast.messages import Message, Part, StopReason, Text, Thinking, ToolCall, Usage
 
 _STOPS: dict[str, StopReason] = {
@@ -98,7 +99,7 @@ class ReplyAssembler:
         try:
             chunk = self._decoder.decode(data)
         except (msgspec.MsgspecError, ValueError, RecursionError):
-            chunk = self._mended(data)
+            chunk = mended(data, self._decoder, self._peer)
         return self._take(chunk)
 
     def whole(self, body: bytes, content_type: str) -> None:
@@ -134,14 +135,6 @@ class ReplyAssembler:
             model=self._model,
             response_id=self._id,
         )
-
-    def _mended(self, data: bytes) -> Completion:
-        """Some servers cut text between the halves of a surrogate pair, or write NaN: read what can be read."""
-        try:
-            loose = json.loads(data.decode(errors="replace"), parse_constant=lambda _: None)
-            return self._decoder.decode(json.dumps(loose, ensure_ascii=False).encode(errors="replace"))
-        except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-            raise self._peer.broken("holds an event that cannot be read", data) from error
 
     def _take(self, chunk: Completion) -> bool:
         if chunk.error:

@@ -6,21 +6,8 @@ from typing import Any
 
 from msgspec import Struct
 
-from holdfast.drivers.tokens import Count, tokens
+from holdfast.drivers.tokens import Count, InputDetails, OutputDetails, tokens
 from holdfast.messages import Usage
-
-
-class InputDetails(Struct, gc=False):
-    """Where the prompt's tokens came from."""
-
-    cached_tokens: Count = None
-    cache_write_tokens: Count = None
-
-
-class OutputDetails(Struct, gc=False):
-    """What the output's tokens were spent on."""
-
-    reasoning_tokens: Count = None
 
 
 class WireUsage(Struct, gc=False):

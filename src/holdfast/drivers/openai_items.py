@@ -16,7 +16,8 @@ import msgspec
 
 from holdfast.driver import Previous, Transcript
 from holdfast.drivers.openai_wire import CUSTOM, ReasoningItem
-from holdfast.media import UNKNOWN, has_blob, in_words, inline
+from holdfast.drivers.tools import as_object
+from holdfast.media import data_url, has_blob, in_words
 from holdfast.messages import (
     Document,
     Image,
@@ -105,7 +106,7 @@ class ItemEncoder:
             elif isinstance(part, Native) and part.provider == self._vendor:
                 item, words = _native(part, answered), ""
             elif isinstance(part, Image) and self._made_by(parts[:place]):
-                item = _with_picture(parts[place - 1], _data_url(part, blobs))
+                item = _with_picture(parts[place - 1], data_url(part, blobs))
             if words and not item:
                 item = self._said(words, message, final=place >= last_words)
             if item:
@@ -177,7 +178,7 @@ def _call(call: ToolCall) -> dict[str, Any]:
     kind, call_id = _kind_and_id(call.provider_id or call.id)
     name = _NO_NAME.sub("_", call.name)[:MAX_NAME] or "_"
     item = {"type": f"{kind}_call", "call_id": call_id, "name": name}
-    arguments = _arguments(call.arguments)
+    arguments = as_object(call.arguments)
     if kind == "function":
         return item | {"arguments": arguments}
     written = msgspec.json.decode(arguments).get("input")
@@ -202,16 +203,6 @@ def _call_id(call_id: str) -> str:
     return "call_" + hashlib.sha256(call_id.encode()).hexdigest()[:24]
 
 
-def _arguments(text: str) -> str:
-    """The arguments as they were written; wrapped when they are no JSON object."""
-    try:
-        if isinstance(msgspec.json.decode(text), dict):
-            return text
-    except (msgspec.MsgspecError, ValueError, RecursionError):
-        pass
-    return _ENCODER.encode({"invalid_arguments": text}).decode() if text.strip() else "{}"
-
-
 def _content(parts: tuple[Part, ...], blobs: Blobs) -> str | list[dict[str, Any]]:
     if len(parts) <= 1 and all(isinstance(part, Text) for part in parts):
         return "".join([part.text for part in parts if isinstance(part, Text)])
@@ -220,7 +211,7 @@ def _content(parts: tuple[Part, ...], blobs: Blobs) -> str | list[dict[str, Any]
 
 def _piece(part: Part, blobs: Blobs) -> dict[str, Any]:
     if isinstance(part, Image | Document):
-        data = _data_url(part, blobs)
+        data = data_url(part, blobs)
         url = data or ("" if part.url.startswith("data:") else part.url)
         if url and isinstance(part, Image):
             return {"type": "input_image", "image_url": url, "detail": "auto"}
@@ -232,16 +223,6 @@ def _piece(part: Part, blobs: Blobs) -> dict[str, Any]:
         if url:
             return {"type": "input_file", "file_url": url}
     return {"type": "input_text", "text": _words(part)}
-
-
-def _data_url(part: Image | Document, blobs: Blobs) -> str:
-    """The part's own bytes; empty when they are missing, or are not what can be looked at."""
-    file = inline(part, blobs)
-    if file is None or file.media_type == UNKNOWN:
-        return ""
-    if isinstance(part, Image) and not file.media_type.startswith("image/"):
-        return ""
-    return file.data_url
 
 
 def _words(part: Part) -> str:

@@ -25,9 +25,9 @@ from holdfast.drivers.openai_wire import (
     Response,
     WireUsage,
 )
+from holdfast.drivers.sse import UNREADABLE, mended
 from holdfast.messages import Image, Message, Native, Part, StopReason, Text, Thinking, ToolCall, Usage
 
-_UNREADABLE = (msgspec.MsgspecError, ValueError, RecursionError)
 _BETWEEN = "\n\n"
 """What stands between the sections of one reasoning item, whose borders the item itself keeps."""
 _MAX_SUMMARY = 2000
@@ -99,8 +99,8 @@ class ReplyAssembler:
             raise self._peer.broken("ended before the model had finished")
         try:
             event = self._events.decode(data)
-        except _UNREADABLE:
-            event = self._mended(data)
+        except UNREADABLE:
+            event = mended(data, self._events, self._peer)
         take = self._takes.get(event.type)
         if take is not None:
             return take(event)
@@ -112,7 +112,7 @@ class ReplyAssembler:
         """The body of an answer that was not streamed."""
         try:
             response = msgspec.json.decode(body, type=Response)
-        except _UNREADABLE as error:
+        except UNREADABLE as error:
             raise self._peer.unreadable(body, content_type) from error
         nothing = response.output is None and not response.error
         if nothing or response.object not in (None, "response"):
@@ -134,14 +134,6 @@ class ReplyAssembler:
             model=self._model,
             response_id=self._id,
         )
-
-    def _mended(self, data: bytes) -> Event:
-        """An event that is cut between the halves of a surrogate pair, or holds NaN: read what can be read."""
-        try:
-            loose = json.loads(data.decode(errors="replace"), parse_constant=lambda _: None)
-            return self._events.decode(json.dumps(loose, ensure_ascii=False).encode(errors="replace"))
-        except _UNREADABLE as error:
-            raise self._peer.broken("holds an event that cannot be read", data) from error
 
     # -- events
 
@@ -282,7 +274,7 @@ class ReplyAssembler:
     def _read(self, item: bytes | msgspec.Raw, shape: type[T]) -> T:
         try:
             return msgspec.json.decode(item or b"{}", type=shape)
-        except _UNREADABLE as error:
+        except UNREADABLE as error:
             raise self._peer.broken("holds an item that cannot be read", bytes(item)) from error
 
     def _stop(self, calls: bool) -> StopReason:

@@ -8,8 +8,10 @@ all is an error that names the keyword.
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
+from holdfast.driver import OutputSpec
 from holdfast.errors import DriverError
 
 _UNKNOWN = frozenset(
@@ -27,6 +29,17 @@ _LEFT_OUT = frozenset(
 )  # fmt: skip
 _BY_NAME = frozenset({"properties", "$defs", "definitions"})
 _MAX_DEPTH = 100
+_NO_NAME = re.compile(r"[^a-zA-Z0-9_-]")
+_MAX_NAME = 64
+
+
+def strict_format(output: OutputSpec) -> dict[str, Any]:
+    """The name, schema and strictness of the answer's shape, as both of OpenAI's protocols take them."""
+    return {
+        "name": _NO_NAME.sub("_", output.name)[:_MAX_NAME] or "output",
+        "schema": strict_schema(output.schema) if output.strict else output.schema,
+        "strict": output.strict,
+    }
 
 
 def strict_schema(schema: dict[str, Any]) -> dict[str, Any]:

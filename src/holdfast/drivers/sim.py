@@ -20,7 +20,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct, structs
 
-from holdfast.driver import DeltaKind, Emit, Reply, Request, Transcript
+from holdfast.driver import AnswersBy, DeltaKind, Emit, Reply, Request, Transcript
 from holdfast.errors import DriverError, DriverErrorKind
 from holdfast.messages import Message, Part, StopReason, Text, Thinking, ToolCall, Usage
 
@@ -80,6 +80,8 @@ class Sim:
     """A driver that simulates a model. Make one with `always`, `script`, `storyboard` or `rule`."""
 
     wire = "sim"
+    answers_by: AnswersBy = "schema"
+    """How it is told the shape of an answer that is asked for."""
 
     def __init__(
         self, choose: Callable[[Request], Step | str], *, left: Callable[[], int] = lambda: 0

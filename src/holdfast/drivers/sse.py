@@ -2,12 +2,48 @@
 
 from __future__ import annotations
 
+import json
+from typing import TypeVar
+
+import msgspec
+
 from holdfast.drivers.failures import Peer
 
 MAX_EVENT = 64 * 2**20
 """Bytes of one event at most. A picture that a model made is one event."""
 
 _BOM = b"\xef\xbb\xbf"
+
+
+UNREADABLE = (msgspec.MsgspecError, ValueError, RecursionError)
+"""What decoding bytes that are not what they should be raises."""
+
+Shape = TypeVar("Shape")
+
+
+def mended(data: bytes, decoder: msgspec.json.Decoder[Shape], peer: Peer) -> Shape:
+    """An event that no strict reader takes, read as far as it can be. Raises `DriverError` where it cannot."""
+    try:
+        return decoder.decode(loosely(data))
+    except UNREADABLE as error:
+        raise peer.broken("holds an event that cannot be read", data) from error
+
+
+def loosely(data: bytes) -> bytes:
+    """The JSON of servers that cut text between the halves of a surrogate pair, or write NaN, as JSON."""
+    loose = json.loads(data.decode(errors="replace"), parse_constant=lambda _: None)
+    return json.dumps(loose, ensure_ascii=False).encode(errors="replace")
+
+
+def _one_event(chunk: bytes) -> bytes | None:
+    """The data of a chunk that is one event and nothing else, as nearly every server writes them, named or not."""
+    if not chunk.endswith(b"\n\n") or b"\r" in chunk:
+        return None
+    start = chunk.find(b"\n") + 1 if chunk.startswith(b"event: ") else 0
+    if not chunk.startswith(b"data: ", start):
+        return None
+    end = chunk.find(b"\n", start)
+    return chunk[start + 6 : end] if end == len(chunk) - 2 else None
 
 
 class EventSplitter:
@@ -34,11 +70,9 @@ class EventSplitter:
     def feed(self, chunk: bytes) -> list[bytes]:
         """The events that end in this chunk. Raises `DriverError` when one grows beyond the limit."""
         idle = not (self._size or self._after_cr)
-        if idle and chunk.startswith(b"data: ") and chunk.endswith(b"\n\n") and b"\r" not in chunk:
-            end = chunk.find(b"\n")
-            if end == len(chunk) - 2:  # one event and nothing else, as nearly every server writes them
-                self._first = False
-                return [chunk[6:end]]
+        if idle and (only := _one_event(chunk)) is not None:
+            self._first = False
+            return [only]
         if self._after_cr and chunk:
             self._after_cr = False
             if chunk.startswith(b"\n"):

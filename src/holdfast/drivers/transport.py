@@ -16,6 +16,7 @@ from typing import Protocol, Self
 import httpx2
 from msgspec import Struct
 
+from holdfast.drivers.address import check_resolved
 from holdfast.drivers.failures import Peer
 from holdfast.drivers.sse import EventSplitter
 from holdfast.errors import ConfigError, DriverError, MissingCredential
@@ -75,15 +76,22 @@ class Transport:
     """One connection pool for one driver. The client is made on first use, or is the caller's.
 
     `connect_timeout` and `stall_timeout` are seconds; the stall timer runs from sending to the end and is set back
-    only by real progress, so it also bounds the wait for an answer that does not stream.
+    only by real progress, so it also bounds the wait for an answer that does not stream. Without `private` a host is
+    looked up before each request, which is not sent to a private address.
     """
 
     def __init__(
-        self, *, connect_timeout: float, stall_timeout: float, http: httpx2.AsyncClient | None = None
+        self,
+        *,
+        connect_timeout: float,
+        stall_timeout: float,
+        http: httpx2.AsyncClient | None = None,
+        private: bool = True,
     ) -> None:
         self._timeout = httpx2.Timeout(None, connect=connect_timeout)
         self._connect_timeout = connect_timeout
         self._stall_timeout = stall_timeout
+        self._private = private
         self._lent = http is not None
         self._client = http
         self._opening = asyncio.Lock()
@@ -100,6 +108,8 @@ class Transport:
         stall = StallTimer(self._stall_timeout)
         try:
             async with stall:
+                if not self._private:
+                    await check_resolved(call.url.host, call.url.port)
                 response = await client.send(request, stream=True, follow_redirects=False)
                 try:
                     stall.touch()
@@ -273,25 +283,6 @@ class StallTimer:
             self._handle = self._loop.call_at(due, self._check)
 
 
-def endpoint(base_url: str, path: str) -> httpx2.URL:
-    """The address of `path` under a base URL; a query in the base URL is kept.
-
-    Raises `ConfigError` when the base URL is not a plain http(s) address or holds a user name or password.
-    """
-    try:
-        url = httpx2.URL(base_url)
-    except (httpx2.InvalidURL, TypeError) as error:
-        raise ConfigError("the base URL is not a URL; give one like https://api.example.com/v1") from error
-    if url.userinfo:
-        raise ConfigError(
-            f"the base URL of {url.host} holds a user name or password; pass the key as api_key"
-        )
-    if url.scheme not in {"http", "https"} or not url.host:
-        raise ConfigError("the base URL must begin with https:// or http:// and name a host")
-    old_path, mark, query = url.raw_path.partition(b"?")
-    return url.copy_with(raw_path=old_path.rstrip(b"/") + path.encode() + mark + query, fragment=None)
-
-
 def check_headers(headers: Mapping[str, str]) -> dict[str, str]:
     """The headers, when all can be sent; raises `ConfigError` naming the first that cannot (never its value)."""
     for name, value in headers.items():
@@ -312,12 +303,22 @@ class Credential:
     An empty string that was given means that the server needs none. The value appears in no repr.
     """
 
-    __slots__ = ("_others", "_source", "variable")
+    __slots__ = ("_fetched", "_others", "_source", "variable")
 
     def __init__(self, source: KeySource, variable: str, *others: str) -> None:
         self._source = source
+        self._fetched = ""
         self.variable = variable
         self._others = others
+
+    def known(self) -> tuple[str, ...]:
+        """The key, as far as it is known without fetching it."""
+        if callable(self._source):
+            return (self._fetched,) if self._fetched else ()
+        try:
+            return (self.read(),)
+        except MissingCredential:
+            return ()
 
     def read(self) -> str:
         """The key, read now. Raises `MissingCredential` when there is none or it cannot be sent."""
@@ -325,10 +326,11 @@ class Credential:
             return ""
         if self._source is None:
             names = (self.variable, *self._others)
-            name = next((name for name in names if os.environ.get(name)), self.variable)
+            name = next((name for name in names if os.environ.get(name, "").strip()), self.variable)
             origin, key = f"the environment variable {name}", os.environ.get(name, "")
         elif callable(self._source):
             origin, key = "the function given as api_key", _fetched(self._source)
+            self._fetched = key.strip()
         else:
             origin, key = "the api_key given", self._source
         key = key.strip()

@@ -14,7 +14,7 @@ import sys
 import typing
 from collections import Counter
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -45,10 +45,17 @@ class Parameters:
     one clean JSON object: not too large or deep, no NaN, duplicate keys or lone surrogates, on which parsers disagree.
     """
 
-    __slots__ = ("_decode", "_validator", "schema")
+    __slots__ = ("_are", "_decode", "_validator", "schema")
 
-    def __init__(self, schema: dict[str, Any], decode: Callable[[str], Any] | None = None) -> None:
+    def __init__(
+        self,
+        schema: dict[str, Any],
+        decode: Callable[[str], Any] | None = None,
+        *,
+        what: Literal["arguments", "answer"] = "arguments",
+    ) -> None:
         self.schema = schema
+        self._are = f"the {what} {'are' if what == 'arguments' else 'is'}"
         self._validator = _validator(schema) if decode is None else None
         self._decode = decode or _read_object
 
@@ -56,7 +63,7 @@ class Parameters:
         """The checked arguments: a struct for a signature, a dict for a raw schema. Raises `InvalidArguments`."""
         if len(text) > MAX_ARGUMENT_BYTES:
             raise InvalidArguments(
-                [f"the arguments are {len(text):,} characters long; the limit is {MAX_ARGUMENT_BYTES:,}"]
+                [f"{self._are} {len(text):,} characters long; the limit is {MAX_ARGUMENT_BYTES:,}"]
             )
         try:
             value = self._decode(text)
@@ -76,21 +83,22 @@ class Parameters:
             _check_depth(text)
             _strict.decode(text)
         except RecursionError:
-            return [f"the arguments are nested deeper than {MAX_ARGUMENT_DEPTH} levels"]
+            return [f"{self._are} nested deeper than {MAX_ARGUMENT_DEPTH} levels"]
         except ValueError as malformed:
-            reason = "a lone surrogate" if _LONE_SURROGATE.search(text) else _short(str(malformed))
-            return [f"the arguments are not valid JSON: {reason}"]
+            reason = "a lone surrogate" if re.search(_LONE_SURROGATE, text) else _short(str(malformed))
+            return [f"{self._are} not valid JSON: {reason}"]
         if not isinstance(value, dict):
-            return [f"the arguments must be a JSON object, not {type(value).__name__}"]
-        return _problems(self._validator or _validator(self.schema), value) or [_short(str(error))]
+            return [f"{self._are.rpartition(' ')[0]} must be a JSON object, not {type(value).__name__}"]
+        return _problems(self._validator or _validator(self.schema), value) or _said_by(error)
 
 
 def _read_object(text: str) -> dict[str, Any]:
     return msgspec.json.decode(text, type=dict[str, Any])
 
 
-_LONE_SURROGATE = re.compile(
-    r"[\ud800-\udfff]|\\u[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])|(?<!\\u[dD][89abAB][0-9a-fA-F]{2})\\u[dD][c-fC-F]"
+_LONE_SURROGATE = (
+    r"[\ud800-\udfff]|\\u[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])"
+    r"|(?<!\\u[dD][89abAB][0-9a-fA-F]{2})\\u[dD][c-fC-F]"
 )
 
 
@@ -98,7 +106,8 @@ def _keys(value: Any) -> int:
     """How many different keys the object has. Text with no more colons than these repeats none of them."""
     if isinstance(value, dict):
         return len(value)
-    return sum([getattr(value, name) is not msgspec.UNSET for name in value.__struct_fields__])
+    names = getattr(value, "__struct_fields__", ())
+    return sum([getattr(value, name) is not msgspec.UNSET for name in names])
 
 
 def _check_depth(text: str) -> None:
@@ -149,6 +158,41 @@ def _problems(validator: Any, value: Any) -> list[str]:
     return found
 
 
+def problems_with(schema: dict[str, Any], value: Any) -> list[str]:
+    """Every way in which a plain value breaks this JSON Schema, at most 20. Raises `ToolSignatureError` when the schema
+    cannot be used."""
+    return _problems(_validator(schema), value)
+
+
+def schema_of_result(function: Callable[..., Any]) -> dict[str, Any] | None:
+    """The schema of what the function is annotated to return; None when that says nothing.
+
+    Raises `ToolSignatureError` for a type that has no JSON Schema.
+    """
+    name = getattr(function, "__name__", "tool")
+    try:
+        kind = typing.get_type_hints(function, include_extras=True).get("return", Any)
+        if kind is Any:
+            return None
+        whole = _schema_of_struct(msgspec.defstruct(f"{name}_result", [("result", kind)]))
+    except (NameError, AttributeError, SyntaxError, TypeError, ValueError) as error:
+        raise ToolSignatureError(
+            f"tool {name!r}: what it returns has no JSON Schema ({str(error).splitlines()[-1]})"
+        ) from error
+    schema: dict[str, Any] = whole["properties"]["result"]
+    return {**schema, "$defs": whole["$defs"]} if "$defs" in whole else schema
+
+
+def _said_by(error: Exception) -> list[str]:
+    """What a type's own checks say, which no schema shows; pydantic tells all of it at once."""
+    for it in (error, error.__cause__):
+        if callable(listed := getattr(it, "errors", None)):
+            return [
+                _short(f"{'.'.join(map(str, one['loc']))}: {one['msg']}") for one in listed()[:MAX_PROBLEMS]
+            ]
+    return [_short(str(error))]
+
+
 def _leaves(error: Any) -> Iterable[Any]:
     """The error itself; or, of a value that fits no alternative, the errors of the only one of its JSON type."""
     path = list(error.instance_path)
@@ -183,7 +227,7 @@ def parameters_of(function: Callable[..., Any], *, skip: str | None = None) -> P
     fields = [_field(name, given, hints, described) for given in parameters if given.name != skip]
     struct = msgspec.defstruct(f"{name}_arguments", fields, kw_only=True, forbid_unknown_fields=True)
     try:
-        decoder = msgspec.json.Decoder(struct, dec_hook=_decode_foreign)
+        decoder = msgspec.json.Decoder(struct, dec_hook=foreign)
         schema = _schema_of_struct(struct)
     except (TypeError, NameError) as error:
         raise ToolSignatureError(
@@ -194,6 +238,27 @@ def parameters_of(function: Callable[..., Any], *, skip: str | None = None) -> P
         if given.name in schema["properties"] and given.default is not given.empty:
             _show_default(schema["properties"][given.name], given.default)
     return Parameters(schema, decoder.decode)
+
+
+def schema_of(kind: Any, name: str) -> tuple[dict[str, Any], bool, Callable[[str], Any]]:
+    """The JSON Schema of a type, as an object; whether its only property `value` holds what the type is for, because
+    that is no object itself; and how to read it. Raises `ToolSignatureError`."""
+    try:
+        struct = msgspec.defstruct(name, [("value", kind)], kw_only=True)
+        schema = _schema_of_struct(struct)
+        inner = schema["properties"]["value"]
+        wrapped = inner.get("type") != "object" or "properties" not in inner
+        decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(
+            struct if wrapped else kind, dec_hook=foreign
+        )
+    except (TypeError, NameError, ValueError) as error:
+        raise ToolSignatureError(
+            f"it has no JSON Schema ({str(error).splitlines()[-1]}); use msgspec structs, dataclasses, TypedDicts, "
+            "pydantic models or plain types"
+        ) from error
+    if not wrapped:
+        schema = inner | {key: schema[key] for key in ("$defs",) if key in schema}
+    return schema, wrapped, decoder.decode
 
 
 def _field(tool: str, parameter: inspect.Parameter, hints: dict[str, Any], described: dict[str, str]) -> Any:
@@ -257,20 +322,20 @@ def _mentions(parts: dict[str, Any], name: str, target: str, seen: frozenset[str
     return target in refs or any(_mentions(parts, ref, target, seen | {name}) for ref in refs - seen - {name})
 
 
-_DOC_SECTION = re.compile(r"^(Args|Arguments|Parameters):\s*\n((?:[ \t]+.*\n?|\n)+)", re.MULTILINE)
-_DOC_ENTRY = re.compile(r"^[ \t]+(\w+)(?:\s*\([^)]*\))?:\s*(.+(?:\n[ \t]{8,}.+)*)", re.MULTILINE)
+_DOC_SECTION = r"(?m)^(Args|Arguments|Parameters):\s*\n((?:[ \t]+.*\n?|\n)+)"
+_DOC_ENTRY = r"(?m)^[ \t]+(\w+)(?:\s*\([^)]*\))?:\s*(.+(?:\n[ \t]{8,}.+)*)"
 
 
 def _parameter_docs(doc: str) -> dict[str, str]:
-    section = _DOC_SECTION.search(doc + "\n")
+    section = re.search(_DOC_SECTION, doc + "\n")
     if section is None:
         return {}
-    return {name: " ".join(text.split()) for name, text in _DOC_ENTRY.findall(section.group(2))}
+    return {name: " ".join(text.split()) for name, text in re.findall(_DOC_ENTRY, section.group(2))}
 
 
 def summary_of(doc: str) -> str:
     """A docstring without its parameter section: what the model reads as the tool's description."""
-    return _DOC_SECTION.sub("", doc + "\n").strip()
+    return re.sub(_DOC_SECTION, "", doc + "\n").strip()
 
 
 def _is_pydantic(kind: Any) -> bool:
@@ -285,7 +350,7 @@ def _foreign_schema(kind: Any) -> dict[str, Any]:
     return schema
 
 
-def _decode_foreign(kind: Any, value: Any) -> Any:
+def foreign(kind: Any, value: Any) -> Any:
     if _is_pydantic(kind):
         return kind.model_validate(value)
     raise NotImplementedError(f"{kind} cannot be read from JSON")

@@ -68,3 +68,64 @@ def test_the_answer_for_a_session_of_a_program_waits_for_that_program(cli: Cli) 
     code, out, err = finished(start(program, UNSET))
     assert (code, out.split()[0]) == (0, "completed"), err
     assert "paid 5" in out
+
+
+def test_what_waits_in_any_session_is_listed_the_oldest_first(cli: Cli, place: Path, asks: list[str]) -> None:
+    cli("run", *ECHO, "--dir", str(place), "--write", "--ask", TWO)
+    listed = cli.json("asks")
+    assert len(listed) == 4
+    assert [it["ask"]["ask_id"] for it in listed][:2] == asks
+    assert len({it["session_id"] for it in listed}) == 2
+    text = cli.ok("asks")
+    assert text.index(asks[0]) < text.index(asks[1])
+    assert '{"path": "a.txt", "content": "a"}' in text
+    assert "asked by confirm" in text
+    for it in listed:
+        cli("deny", it["ask"]["ask_id"])
+    assert cli("asks").stderr == "nothing waits for an answer\n"
+    assert cli.json("asks") == []
+
+
+def test_an_ask_is_found_in_whatever_session_it_is(cli: Cli, place: Path, asks: list[str]) -> None:
+    cli("run", *ECHO, "hello")
+    assert cli("approve", asks[0], "--by", "ann@example.com").exit_code == 3
+    assert cli("approve", asks[1][-10:], "--by", "bob").exit_code == 0
+    assert (place / "b.txt").exists()
+    late = cli("deny", asks[1])
+    assert (late.exit_code, "approved by bob" in late.stderr) == (2, True)
+    unknown = cli("approve", "ask_0000")
+    assert (unknown.exit_code, "holdfast asks" in unknown.stderr) == (2, True)
+
+
+def test_an_answer_may_change_the_arguments_and_hold_for_more(cli: Cli, place: Path, asks: list[str]) -> None:
+    edited = '{"path": "c.txt", "content": "c"}'
+    wrong = cli("approve", asks[0], "--arguments", '{"path": 5}')
+    assert (wrong.exit_code, "cannot be taken" in wrong.stderr) == (2, True)
+    assert cli("approve", asks[0], "--arguments", edited).exit_code == 3
+    assert (place / "c.txt").read_text() == "c"
+    assert cli("approve", asks[1], "--for", "path=b.*", "--until", "2h").exit_code == 0
+    entries = cli.json("show")["turns"][0]["entries"]
+    (granted,) = [it["text"] for it in entries if it.get("what") == "granted"]
+    assert "approved for write_file path=b.*" in granted
+    for flags in (("--for", "all"), ("--until", "soon"), ("--until", "1h")):
+        assert cli("approve", asks[1], *flags).exit_code == 2
+
+
+def test_the_agent_s_own_name_answers_nothing(cli: Cli, asks: list[str]) -> None:
+    for by in ("agent:x", "write_file", "sim/echo", ""):
+        refused = cli("approve", asks[0], "--by", by)
+        assert refused.exit_code == 2, by
+        assert "person" in refused.stderr or "by=" in refused.stderr
+
+
+def test_a_question_is_answered_from_the_command_line(cli: Cli) -> None:
+    text = 'call ask_user {"question": "Red or blue?", "options": ["red", "blue"], "free_text": false}'
+    assert cli("run", *ECHO, "--capability", "questions", text).exit_code == 3
+    (it,) = cli.json("asks")
+    assert "Red or blue?" in cli.ok("asks")
+    assert "red | blue" in cli.ok("asks")
+    assert cli("answer", it["ask"]["ask_id"], "green").exit_code == 2
+    assert cli("approve", it["ask"]["ask_id"]).exit_code == 2
+    done = cli("answer", it["ask"]["ask_id"], "blue")
+    assert done.exit_code == 0
+    assert "blue" in done.stdout

@@ -23,7 +23,7 @@ from holdfast import (
 )
 from holdfast.config import Limits
 from holdfast.drivers.sim import call, calls, say
-from holdfast.errors import InputRejected, UnknownAsk
+from holdfast.errors import AskClosed, InputRejected, UnknownAsk
 from holdfast.events import AskOpened
 from holdfast.hook import Hook
 from holdfast.policy import Action, Policy
@@ -68,7 +68,8 @@ async def test_a_call_that_needs_approval_waits_and_runs_nothing() -> None:
         assert (result.status, result.stop) == ("waiting", None)
         (ask,) = result.asks
         assert (ask.tool, ask.arguments, ask.reason) == ("pay", '{"cents":5}', "pay needs approval")
-        assert ask.digest == digest_of(b'pay\n{"cents":5}\npay needs approval')
+        assert ask.digest == digest_of(f'{ask.bound}\n{{"cents":5}}\npay needs approval'.encode())
+        assert (ask.raised_by, ask.wants, ask.schema) == ("author", "approval", pay().parameters.schema)
         assert session.state.asks == {ask.ask_id: ask}
         assert (await session.events())[-1].type == "ask.opened"
         assert session.turn is not None
@@ -132,7 +133,7 @@ async def test_two_answers_at_once_are_one() -> None:
         answers = await asyncio.gather(
             session.approve(ask.ask_id, by="ann"), session.deny(ask.ask_id, by="bob"), return_exceptions=True
         )
-        assert [type(answer) for answer in answers] == [type(None), UnknownAsk]
+        assert [type(answer) for answer in answers] == [type(None), AskClosed]
         await turn
         assert await outcome(session) == ("ok", "paid 5")
 

@@ -1,0 +1,304 @@
+"""Rules as data: the most specific wins, deny wins ties, and a rule that can never match is an error that names it."""
+
+import itertools
+import json
+import time
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from holdfast import Rule, Taint, Tool, tool
+from holdfast.errors import ConfigError
+from holdfast.rulebook import RuleBook
+from holdfast.rules import entries_of
+from holdfast.terms import terms_of
+
+
+@tool
+async def send(
+    to: list[str] | str = "", url: str = "", body: str = "", path: str = "", cents: int = 0
+) -> str:
+    """Send."""
+    return to if isinstance(to, str) else ""
+
+
+@tool
+async def send_now(to: str) -> str:
+    """Send now."""
+    return to
+
+
+@tool
+async def fetch(url: str) -> str:
+    """Fetch."""
+    return url
+
+
+TOOLS = {it.name: it for it in (send, send_now, fetch)}
+
+
+def book(*rules: Rule, tools: dict[str, Tool] = TOOLS) -> RuleBook:
+    found = terms_of((), rules, None, tools, ["sim/one", "sim/two"]).book
+    assert found is not None
+    return found
+
+
+def said(rules: Iterable[Rule], name: str = "send", kind: Any = "tool", **arguments: Any) -> str:
+    ruled = book(*rules).decide(kind, name, json.dumps(arguments))
+    return "-" if ruled is None else f"{ruled.decision} {ruled.rule}"
+
+
+def allow(name: str = "*", **fields: Any) -> Rule:
+    return Rule(**{"id": "yes", "decision": "allow", "name": name, **fields})
+
+
+def deny(name: str = "*", **fields: Any) -> Rule:
+    return Rule(**{"id": "no", "decision": "deny", "name": name, **fields})
+
+
+def ask(name: str = "*", **fields: Any) -> Rule:
+    return Rule(**{"id": "who", "decision": "ask", "name": name, **fields})
+
+
+def test_without_a_matching_rule_the_rules_say_nothing() -> None:
+    assert said([deny("fetch")]) == "-"
+    assert said([deny(arguments={"body": "*secret*"})], body="hello") == "-"
+    assert said([deny(destinations=("evil.test",))], body="no place at all") == "-"
+
+
+@pytest.mark.parametrize(
+    ("rules", "arguments", "expected"),
+    [
+        ([deny("send"), allow("*")], {}, "deny no"),
+        ([allow("send"), deny("*")], {}, "allow yes"),
+        ([allow("send*"), deny("*")], {}, "allow yes"),
+        ([allow("send"), deny("send*")], {}, "allow yes"),
+        ([allow("send"), deny("*", arguments={"body": "*key*"})], {"body": "a key"}, "deny no"),
+        ([allow("send", arguments={"cents": "5"}), deny("send")], {"cents": 5}, "allow yes"),
+        ([allow("send", arguments={"cents": "5"}), deny("send")], {"cents": 50}, "deny no"),
+        (
+            [allow("send", destinations=("*@example.com",)), deny("send")],
+            {"to": "Bob@EXAMPLE.com"},
+            "allow yes",
+        ),
+        (
+            [allow("send", destinations=("*@example.com",)), deny("send")],
+            {"to": "bob@example.com.evil.test"},
+            "deny no",
+        ),
+        (
+            [allow("send", arguments={"body": "hi"}), deny("*", destinations=("evil.test",))],
+            {"body": "hi", "url": "https://evil.test"},
+            "deny no",
+        ),
+        (
+            [allow("send", destinations=("api.example.com",)), deny("send", destinations=("*.example.com",))],
+            {"url": "https://api.example.com/v1"},
+            "allow yes",
+        ),
+        (
+            [allow("send", destinations=("/srv/*",)), deny("send", destinations=("/srv/keys/*",))],
+            {"path": "/srv/keys/../keys/a"},
+            "deny no",
+        ),
+        ([ask("send", arguments={"body": "re:[0-9]{4}"}), allow("send")], {"body": "1234"}, "ask who"),
+        ([ask("send", arguments={"body": "re:[0-9]{4}"}), allow("send")], {"body": "12345"}, "allow yes"),
+    ],
+)
+def test_the_most_specific_rule_wins(rules: list[Rule], arguments: dict[str, Any], expected: str) -> None:
+    for order in itertools.permutations(rules):
+        assert said(order, **arguments) == expected
+
+
+def test_deny_beats_ask_and_ask_beats_allow_among_equally_specific_rules() -> None:
+    same = {"a": "sen*", "b": "*end"}  # four characters against four, and both hold
+    assert said([allow(same["a"]), deny(same["b"])]) == "deny no"
+    assert said([allow(same["a"]), ask(same["b"])]) == "ask who"
+    assert said([ask(same["a"]), deny(same["b"])]) == "deny no"
+
+
+@pytest.mark.parametrize(
+    ("to", "expected"),
+    [
+        (["a@example.com", "b@example.com"], "allow yes"),
+        (["a@example.com", "b@evil.test"], "deny no"),
+        (["a@evil.test"], "deny no"),
+    ],
+)
+def test_each_destination_is_judged_by_itself_and_the_strictest_counts(to: list[str], expected: str) -> None:
+    assert said([allow("send", destinations=("*@example.com",)), deny("send")], to=to) == expected
+
+
+def test_two_rules_may_allow_the_two_places_of_one_call() -> None:
+    rules = [
+        allow("send", destinations=("a.example", "b.example")),
+        deny("send"),
+    ]
+    assert said(rules, url="https://a.example", body="see https://b.example/x.") == "allow yes"
+    assert said(rules, url="https://a.example", body="see https://c.example/x.") == "deny no"
+
+
+def test_a_list_must_match_whole_to_allow_and_in_one_place_to_deny() -> None:
+    rules = [allow("send", arguments={"to": "a*"}), deny("send", arguments={"to": "*z"})]
+    assert said(rules, to=["ab", "ac"]) == "allow yes"
+    assert said(rules, to=["ab", "xz"]) == "deny no"
+
+
+EVASIONS = [
+    "https://EVIL.test/x",
+    "https://evil.test./x",
+    "https://evil.test:8443/x",
+    "http://evil.test",
+    "ftp://evil.test/x",
+    "look at https://evil.test/x, please",
+    "https://good.example@evil.test/x",
+    "https://good.example\\@evil.test/x",
+    "https://evil%2etest/x",
+    "https://\uff25\uff36\uff29\uff2c.test/x",
+    "wss://evil.test",
+    "HTTPS://evil.test",
+    "x" * 5_000 + " https://evil.test",
+]
+
+
+@pytest.mark.parametrize("url", EVASIONS)
+def test_a_denied_host_is_denied_however_it_is_written(url: str) -> None:
+    assert said([deny("*", destinations=("evil.test",)), allow("fetch")], "fetch", url=url) == "deny no"
+
+
+@pytest.mark.parametrize("url", EVASIONS)
+def test_what_cannot_be_read_is_never_allowed(url: str) -> None:
+    rules = [allow("fetch", destinations=("good.example",)), deny("fetch")]
+    assert said(rules, "fetch", url=url) == "deny no"
+
+
+@pytest.mark.parametrize("url", ["evil.test", "//evil.test/x", "evil.test/path"])
+def test_an_argument_named_url_needs_no_scheme_to_be_a_destination(url: str) -> None:
+    assert said([deny(destinations=("evil.test",))], "fetch", url=url) == "deny no"
+
+
+def test_a_call_that_points_to_too_many_places_is_denied_without_looking() -> None:
+    rules = [deny("send", destinations=("evil.test",))]
+    many = " ".join(f"https://h{number}.example" for number in range(65))
+    assert said(rules, body=many) == "deny "
+    ruled = book(*rules).decide("tool", "send", json.dumps({"body": many}))
+    assert ruled is not None
+    assert ruled.code == "policy.unreadable"
+
+
+def test_a_text_too_long_for_an_expression_is_denied_and_not_allowed() -> None:
+    long = "1" * 100_000
+    assert said([deny("send", arguments={"body": "re:x+"})], body=long) == "deny no"
+    assert said([allow("send", arguments={"body": "re:1+"}), deny("send")], body=long) == "deny no"
+
+
+def test_hostile_arguments_take_linear_time() -> None:
+    rules = [
+        deny("send", arguments={"body": "re:(a+)+$"}),
+        deny("send", destinations=("evil.test",), id="to"),
+        ask("send", arguments={"body": "*a*a*a*a*b"}),
+    ]
+    for text in ("a" * 60_000, "a@" * 1_000_000, "://" * 1_000_000, "a:" * 1_000_000, "." * 2_000_000):
+        began = time.process_time()
+        said(rules, body=text)
+        assert time.process_time() - began < 2.0
+
+
+def test_a_rule_may_be_about_models_and_turns() -> None:
+    rules = [deny("sim/two", kind="model"), ask(kind="turn")]
+    assert said(rules, "sim/two", "model") == "deny no"
+    assert said(rules, "sim/one", "model") == "-"
+    assert said(rules, "", "turn") == "ask who"
+    assert said(rules, "send") == "-"
+
+
+NEVER = {
+    "unknown tool": (
+        [deny("sendd")],
+        "rule 'no' can never match: no tool here is named 'sendd'; there are send,",
+    ),
+    "unknown model": ([deny("sim/three", kind="model")], "no model here is named 'sim/three'"),
+    "empty name": ([deny("")], "an empty pattern"),
+    "empty argument": ([deny(arguments={"body": ""})], "an empty pattern"),
+    "no argument's name": ([deny(arguments={"": "x"})], "an argument without a name"),
+    "empty destination": ([deny(destinations=("",))], "an empty destination"),
+    "invalid expression": ([deny(arguments={"body": "re:("})], "the expression '(' cannot be used"),
+    "lookahead": ([deny(arguments={"body": "re:(?=x)"})], "RE2 has no lookahead"),
+    "huge expression": ([deny(arguments={"body": "re:((x{1000}){1000}){1000}"})], "cannot be used"),
+    "long pattern": ([deny("x" * 1_001)], "at most 1,000 characters"),
+    "no such argument": (
+        [deny("send", arguments={"subject": "x"})],
+        "no argument 'subject'; there are to, url",
+    ),
+    "no host": ([deny(destinations=("exa mple.com",))], "is not a network rule"),
+    "no address": ([deny(destinations=("@example.com",))], "is no mail address"),
+    "a turn with a name": ([deny("send", kind="turn")], "a turn has no name"),
+    "a model with arguments": ([deny(kind="model", arguments={"body": "x"})], "a model has no arguments"),
+    "a bad id": ([deny(id="no way")], "its id has to be"),
+    "the same id twice": ([deny("send"), deny("fetch")], "two different rules 'no'"),
+    "shadowed by a tie": (
+        [allow("send"), deny("send")],
+        "rule 'yes' can never match: rule 'no' always comes",
+    ),
+    "twice the same": (
+        [deny("send"), deny("send", id="too")],
+        "rule 'too' can never match: rule 'no' always",
+    ),
+    "shadowed by a wider rule": (
+        [deny("send_now"), allow("send_*")],
+        "rule 'yes' can never match: rule 'no' always comes before it",
+    ),
+}
+
+
+@pytest.mark.parametrize(("rules", "problem"), NEVER.values(), ids=NEVER)
+def test_a_rule_that_can_never_match_is_an_error_that_names_it(rules: list[Rule], problem: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        book(*rules)
+    assert problem in str(caught.value)
+    assert rules[0].id in str(caught.value) or rules[-1].id in str(caught.value)
+
+
+def test_a_rule_for_other_agents_too_may_match_nothing_here() -> None:
+    assert said([deny("shell", optional=True), deny("send", id="here")]) == "deny here"
+
+
+def test_a_taint_rule_about_no_tool_is_an_error() -> None:
+    with pytest.raises(ConfigError, match="labels 'web_\\*', and no tool here is named so"):
+        terms_of((), (), Taint(labels={"web_*": ("untrusted",)}), TOOLS, [])
+    with pytest.raises(ConfigError, match="trusted destinations"):
+        terms_of((), (), Taint(trusted=("exa mple",)), TOOLS, [])
+
+
+WORDS = st.sampled_from(["a", "b", "ab", "abc", "x@a.example", "https://a.example/v1", "/srv/a", "", "aab"])
+PATTERNS = st.sampled_from(
+    ["a", "a*", "*b", "*a*b*", "re:a+b?", "re:[ab]+", "*", "ab", "abc*", "re:.*example.*"]
+)
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["allow", "deny", "ask"]), PATTERNS, PATTERNS), min_size=1, max_size=40
+    ),
+    WORDS,
+    WORDS,
+)
+def test_the_index_decides_as_looking_at_every_rule_does(
+    wanted: list[tuple[Any, str, str]], body: str, path: str
+) -> None:
+    rules = [
+        Rule(id=f"r{number}", decision=decision, arguments={"body": first, "path": second})
+        for number, (decision, first, second) in enumerate(wanted)
+    ]
+    entries = [entry for place, rule in enumerate(rules) for entry in entries_of(rule, place)]
+    given = {"body": body, "path": path}
+    matching = [
+        entry
+        for entry in sorted(entries, key=lambda it: it.precedence)
+        if all(pattern.matches(given[key]) for key, pattern in entry.arguments)
+    ]
+    ruled = RuleBook(entries).decide("tool", "send", json.dumps(given))
+    assert (ruled.rule if ruled else None) == (matching[0].rule.id if matching else None)

@@ -3,10 +3,10 @@
 Watching is not a hook: read the journal. A hook is awaited at a point of the turn, receives one frozen value, and
 returns a decision or None. The first `Deny` wins.
 
-    before_turn    may deny the input
+    before_turn    may deny the input, or change what the model is told of it
     before_reason  may deny the model call
     before_tool    may deny the call, change its arguments, or ask
-    after_tool     may replace the result
+    after_tool     may replace the result, or withhold it
     after_turn     advisory
 """
 
@@ -19,7 +19,11 @@ from typing import Literal
 
 from msgspec import Struct
 
+from holdfast.asking import AskFor as AskFor
 from holdfast.messages import Message, ToolResult
+
+MAX_TIMEOUT = 30.0
+"""Seconds that any hook may take."""
 
 Point = Literal["before_turn", "before_reason", "before_tool", "after_tool", "after_turn"]
 
@@ -32,34 +36,33 @@ class Deny(Struct, frozen=True):
     """Do not do this one thing. The model reads the reason and goes on."""
 
     reason: str
+    code: str = ""
+    """Stable, for programs: what a policy's decision is recorded under, `policy.denied` when not given."""
 
 
 class Modify(Struct, frozen=True, kw_only=True):
-    """Do it with these arguments (before a tool, JSON text), or take this result (after one)."""
+    """Do it with these arguments (before a tool, JSON text), take this result (after one), or have the model told these
+    words in place of the input's (before a turn; the log keeps what was said, and images and documents stay)."""
 
     arguments: str | None = None
     result: str | None = None
+    message: str | None = None
     reason: str = ""
-
-
-class AskFor(Struct, frozen=True, kw_only=True):
-    """A person must agree first."""
-
-    reason: str
-    owner: str = ""
-    expires_at: datetime | None = None
 
 
 class Interrupt(Struct, frozen=True):
     """End the turn now."""
 
     reason: str
+    code: str = ""
+    """As for `Deny`; `policy.interrupted` when not given."""
 
 
 class Defer(Struct, frozen=True, kw_only=True):
-    """Not before this instant."""
+    """Not before this instant. One that has come already lets it go on."""
 
     until: datetime
+    """With a time zone."""
     reason: str = ""
 
 
@@ -74,11 +77,15 @@ class HookEvent(Struct, frozen=True, kw_only=True):
     session_id: str
     turn_id: str
     message: Message | None = None
-    """The input (before_turn) or the last output (after_turn)."""
+    """The input, as the model would be told it (before_turn), or the last message (before_reason, after_turn)."""
     tool: str = ""
     call_id: str = ""
     arguments: str = ""
     result: ToolResult | None = None
+    status: str = ""
+    """How the turn ended: `completed`, `failed` or `cancelled` (after_turn)."""
+    attempt: int = 1
+    """Above 1 when the hooks after this turn ran before, and nobody knows how far they came."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -86,14 +93,31 @@ class Hook:
     """An awaited function at one point of the turn."""
 
     id: str
-    """Namespaced, such as `files:before_tool`; part of the manifest's digest."""
+    """Namespaced, such as `files:before_tool`; part of the manifest's digest. One that a capability brings begins with
+    the capability's name, whatever it says here."""
     point: Point
     run: Callable[[HookEvent], Awaitable[Decision | None]]
     guard: bool = False
     """A guard that raises or runs out of time denies; another is reported and passed over."""
     timeout: float = 5.0
     """Seconds, at most 30."""
+    keep_original: bool = False
+    """Whether a result that it replaces is kept as a blob; otherwise it is on no disk."""
+
+    @property
+    def seconds(self) -> float:
+        """How long it may take."""
+        return min(self.timeout, MAX_TIMEOUT)
+
+    @property
+    def patience(self) -> float:
+        """Seconds after which it is given up, whatever it waits for."""
+        return self.seconds
+
+    def check(self) -> None:
+        """Raise `ConfigError` when it could not run here, as far as that can be known before it does."""
 
     def describe(self) -> dict[str, object]:
         """What of this hook changes behaviour, as plain data."""
-        return {"id": self.id, "point": self.point, "guard": self.guard, "timeout": self.timeout}
+        told = {"id": self.id, "point": self.point, "guard": self.guard, "timeout": self.timeout}
+        return {**told, "keep_original": True} if self.keep_original else told

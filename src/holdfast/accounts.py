@@ -1,0 +1,74 @@
+"""Accounts: what principals and organisations have used, and how much more they may."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from decimal import Decimal
+
+from holdfast.budget import Budget, Per, Rate, account_name
+from holdfast.errors import ConfigError, UsageError
+from holdfast.events import EventContext
+from holdfast.facts.budgets import BudgetRaised, Quantity, Scope
+from holdfast.fold import unplaced
+from holdfast.manifest import Manifest
+from holdfast.store import Account, Store, accounting_of
+
+WAITING = "wait:"
+"""How the keys of sessions that wait at an account begin; their ids follow."""
+
+
+class Accounts:
+    """The accounts of one store. Get it from `runtime.accounts`.
+
+    Raises `AccountsUnsupported` where the store keeps none.
+    """
+
+    def __init__(self, store: Store, now: Callable[[], datetime]) -> None:
+        self._store = store
+        self._now = now
+
+    async def standing(self, scope: Scope, who: str, quantity: Quantity, per: Per | None = None) -> Account:
+        """Where the account of this principal or organisation stands, in its present window."""
+        return await self.get(account_name(scope, who, quantity, per, self._now()))
+
+    async def get(self, name: str) -> Account:
+        """The account of this name; one that nothing was ever entered on stands at 0."""
+        return await accounting_of(self._store).account(name)
+
+    async def all(self, prefix: str = "", *, limit: int = 1_000) -> list[Account]:
+        """Accounts whose names begin with this, by name."""
+        return await accounting_of(self._store).accounts(prefix, limit=limit)
+
+    async def raise_limit(self, name: str, amount: Decimal | int, *, by: str) -> Account:
+        """Let this account have so much more, in its window, whatever budget bounds it; sessions that wait for that go
+        on. An amount below 0 takes it away again. `by` says who allowed it, in the logs of those sessions."""
+        more = exact(amount)
+        account = await accounting_of(self._store).raise_account(name, more)
+        for key in account.keys:
+            if key.startswith(WAITING):
+                session_id = key.removeprefix(WAITING).partition(":")[0]
+                fact = BudgetRaised(budget="", account=name, amount=more, by=by)
+                await self._store.post(session_id, unplaced(fact, EventContext(), self._now(), session_id))
+        return account
+
+
+def exact(amount: object) -> Decimal:
+    """An amount to raise something by. Raises `UsageError` for one that is not exact."""
+    if isinstance(amount, bool) or not isinstance(amount, int | Decimal) or not Decimal(amount).is_finite():
+        raise UsageError(f'{amount!r} is no amount; give an exact number, such as Decimal("2.50")')
+    return Decimal(amount)
+
+
+def check_shared(manifest: Manifest, store: Store, principal: str, organisation: str) -> None:
+    """Raise `ConfigError` when a budget or rate is of somebody who is not named, or has no account to be counted on."""
+    named = {"principal": principal, "organisation": organisation}
+    rules: tuple[Budget | Rate, ...] = (*manifest.budgets, *manifest.rates)
+    for rule in rules:
+        if named.get(rule.scope, "-") == "":
+            raise ConfigError(
+                f"{rule.name!r} bounds {rule.scope}s, and this session has none; make it with "
+                f'runtime.session({rule.scope}="...")'
+            )
+    if not manifest.bounds.private:
+        accounting_of(store)

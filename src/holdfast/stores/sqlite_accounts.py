@@ -1,0 +1,78 @@
+"""Accounts in a SQLite file. Amounts are text there: SQLite has no exact numbers, so the sums are made here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from decimal import Decimal
+from functools import partial
+
+import apsw
+
+from holdfast.errors import AccountExceeded
+from holdfast.facts.budgets import EXACT
+from holdfast.store import Account, Entry
+from holdfast.stores.accept import FIRST_EPOCH
+from holdfast.stores.accounts import Page, after
+from holdfast.stores.sqlite_file import queries
+
+SQL = queries()
+
+Pages = dict[str, Page]
+"""Accounts as they will be."""
+
+
+def check(cursor: apsw.Cursor, entries: Sequence[Entry]) -> Pages | AccountExceeded:
+    """What these entries make of their accounts, or why they do not fit. Writes nothing."""
+    try:
+        return after(entries, partial(_page, cursor))
+    except AccountExceeded as refused:
+        return refused
+
+
+def stands(cursor: apsw.Cursor, session_id: str) -> tuple[int, int]:
+    """Sequence and epoch of a session, as its first append expects them where there is none."""
+    return cursor.execute(SQL.standing, (session_id,)).get or (0, FIRST_EPOCH)
+
+
+def enter(cursor: apsw.Cursor, pages: Pages) -> None:
+    """Write what `check` returned in this transaction."""
+    for name, page in pages.items():
+        before = _page(cursor, name)
+        cursor.execute(SQL.used, (name, str(page.used)))
+        for key in before.held.keys() - page.held.keys():
+            cursor.execute(SQL.release, (name, key))
+        for key in page.held.keys() - before.held.keys():
+            cursor.execute(SQL.reserve, (name, key, str(page.held[key])))
+
+
+def enter_alone(cursor: apsw.Cursor, entries: Sequence[Entry]) -> None:
+    """See `Accounting.enter`."""
+    pages = check(cursor, entries)
+    if isinstance(pages, AccountExceeded):
+        raise pages
+    enter(cursor, pages)
+
+
+def raise_account(cursor: apsw.Cursor, name: str, amount: Decimal) -> Account:
+    """See `Accounting.raise_account`."""
+    raised = EXACT.add(_page(cursor, name).raised, amount)
+    cursor.execute(SQL.raised, (name, str(raised)))
+    return _page(cursor, name).as_account(name)
+
+
+def account(reading: apsw.Connection, name: str) -> Account:
+    """See `Accounting.account`."""
+    return _page(reading.cursor(), name).as_account(name)
+
+
+def accounts(reading: apsw.Connection, prefix: str, limit: int) -> list[Account]:
+    """See `Accounting.accounts`."""
+    names = [name for (name,) in reading.execute(SQL.accounts, (prefix, limit))]
+    return [_page(reading.cursor(), name).as_account(name, keys=False) for name in names]
+
+
+def _page(cursor: apsw.Cursor, name: str) -> Page:
+    used, raised = cursor.execute(SQL.standing_of, (name,)).get or ("0", "0")
+    page = Page(Decimal(used), Decimal(raised))
+    page.held = {key: Decimal(amount) for key, amount in cursor.execute(SQL.held, (name,))}
+    return page

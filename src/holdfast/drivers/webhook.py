@@ -1,0 +1,64 @@
+"""A sink that posts output to an address."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+
+import httpx2
+import msgspec
+
+from holdfast.drivers.address import endpoint
+from holdfast.drivers.transport import check_headers
+from holdfast.sink import Delivery, NotDelivered
+
+REFUSED = frozenset({408, 409, 425, 429})
+"""Statuses below 500 after which the same request may be taken later."""
+
+
+class WebhookSink:
+    """Posts each delivery as JSON, with its key as `Idempotency-Key`. A status of 2xx means that it was taken.
+
+    A connection that could not be made and a status of 4xx mean that it was not; after anything else nobody knows, and
+    `look_up` is asked, if given: the receipt of what arrived under a key, or None. `headers` may hold a credential;
+    their values are kept out of whatever is recorded. Redirects are not followed.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        look_up: Callable[[str], Awaitable[str | None]] | None = None,
+        http: httpx2.AsyncClient | None = None,
+    ) -> None:
+        self._url = endpoint(url, "")
+        self._headers = check_headers(headers or {})
+        self._http = http
+        self.secrets = tuple(self._headers.values())
+        """What must never be recorded or shown."""
+        if look_up is not None:
+            self.look_up = look_up
+
+    def __repr__(self) -> str:
+        return f"WebhookSink({self._url.host})"
+
+    async def deliver(self, delivery: Delivery) -> str:
+        """See `Sink.deliver`."""
+        if self._http is not None:
+            return await self._post(self._http, delivery)
+        async with httpx2.AsyncClient() as http:
+            return await self._post(http, delivery)
+
+    async def _post(self, http: httpx2.AsyncClient, delivery: Delivery) -> str:
+        headers = {"Content-Type": "application/json", "Idempotency-Key": delivery.key, **self._headers}
+        try:
+            content = msgspec.json.encode(delivery)
+            answer = await http.post(self._url, content=content, headers=headers, follow_redirects=False)
+        except (httpx2.ConnectError, httpx2.ConnectTimeout) as error:
+            raise NotDelivered(f"{self._url.host} cannot be reached: {type(error).__name__}") from error
+        if answer.is_success:
+            return f"status {answer.status_code}"
+        if 300 <= answer.status_code < 500:
+            final = answer.status_code not in REFUSED
+            raise NotDelivered(f"{self._url.host} answered {answer.status_code}", final=final)
+        raise RuntimeError(f"{self._url.host} answered {answer.status_code}")

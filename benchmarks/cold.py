@@ -37,12 +37,12 @@ class Ran(msgspec.Struct, kw_only=True):
 
 def w7(effort: Effort) -> list[Figure]:
     """A cold start. Every time is of a whole process, the interpreter's own start included."""
-    _python(IMPORT)  # fills the page cache, and compiles what is not compiled yet
+    python(IMPORT)  # fills the page cache, and compiles what is not compiled yet
     alone, imports = [], []
     for _ in range(effort.repeats):
-        alone.append(_python("pass")[0])
-        imports.append(_python(IMPORT)[0])
-    modules, resident = map(int, _python(IMPORT + COUNT)[1].split())
+        alone.append(python("pass")[0])
+        imports.append(python(IMPORT)[0])
+    modules, resident = map(int, python(IMPORT + COUNT)[1].split())
     first_turn()
     turns = [first_turn() for _ in range(effort.repeats)]
     with tempfile.TemporaryDirectory(prefix="holdfast-bench-") as folder:
@@ -89,7 +89,8 @@ def _total(table: str) -> int:
     return sum(int(row[3]) for row in rows if row and row[-1] in ("fsync", "fdatasync", "msync"))
 
 
-def _python(code: str) -> tuple[float, str]:
+def python(code: str) -> tuple[float, str]:
+    """Run this in a fresh process: seconds that elapsed, and what it printed."""
     began = time.perf_counter()
     done = subprocess.run(
         [sys.executable, "-c", code],

@@ -55,6 +55,9 @@ class Target(NamedTuple):
         return "ok" if good else "MISS"
 
 
+PROTOCOLS = ("anthropic", "gemini", "openai", "openai-chat")
+"""The drivers of servers, by the vendor in a model's name."""
+
 TARGETS: dict[tuple[str, str], Target] = {
     ("w1", "one tool"): Target(150, 80),
     ("w1", "no tool"): Target(80, 40),
@@ -78,6 +81,19 @@ TARGETS: dict[tuple[str, str], Target] = {
     ("open", "100,000 events"): Target(50, 50),
     ("recover", "1,000 turns"): Target(5, 5),
     ("idle", "a worker, 1,000 sessions at rest"): Target(1, 1),
+    ("control", "a policy and two hooks add"): Target(40, 40),
+    ("control", "1,000 rules about hosts"): Target(50, 50),
+    ("control", "1,000 rules about paths"): Target(50, 50),
+    ("control", "1,000 rules with a * inside"): Target(50, 50),
+    ("control", "1,000 rules with expressions"): Target(50, 50),
+    ("control", "a guard with an expression, per delta"): Target(4, 4),
+    ("control", "a guard with 100 words, per delta"): Target(4, 4),
+    ("watch", "turn, watched / not"): Target(1.2, 1.2),
+    ("watch", "a frozen reader"): Target(64, 64),
+    **{("wire", f"a delta, {name}"): Target(12, 12) for name in PROTOCOLS},
+    **{("wire", f"encode, {name}"): Target(60, 60) for name in PROTOCOLS},
+    **{("wire", f"import, {name}"): Target(130, 130) for name in PROTOCOLS},
+    **{("wire", f"1,000 streams, {name}, resident"): Target(120, 120) for name in PROTOCOLS},
 }
 """By workload and figure, in the figure's unit. A figure that is not here is only shown."""
 
@@ -106,6 +122,8 @@ class Effort(Struct, frozen=True, kw_only=True):
     """In the session that is opened."""
     speech: float = 10.0
     """Seconds for which an answer streams (ten times as fast) while its words are kept."""
+    readers: int = 1_000
+    """Of one session, who do not read."""
     idle: float = 10.0
     """Seconds for which an idle worker is watched."""
     trace: bool = True

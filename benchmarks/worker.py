@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from benchmarks import cold, fleet, resumed, streams, workloads
+from benchmarks import cold, control, fleet, resumed, streams, watchers, wire, workloads
 from benchmarks.figures import Effort, Figure
 
 LIMIT = 600
@@ -41,6 +41,14 @@ PARTS: dict[str, tuple[Part, ...]] = {
     "open": (_in_loop(resumed.opened),),
     "recover": (_in_loop(resumed.recovered),),
     "idle": (_in_loop(resumed.idle),),
+    "control": (_in_loop(control.control),),
+    "watch": (_in_loop(watchers.watched), _in_loop(watchers.held)),
+    "wire": (
+        _in_loop(wire.deltas),
+        _in_loop(wire.encoded),
+        wire.imported,
+        *(wire.crowd(protocol) for protocol in wire.DRIVERS),
+    ),
 }
 """What is measured, by workload."""
 

@@ -10,11 +10,11 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from holdfast.turn.decide import RECORDS, RULES, Act, Begin, Reason, Step, Stop, Wait
+from holdfast.turn.decide import RECORDS, RULES, Act, Begin, Compact, Reason, Step, Stop, Wait
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "planner.md"
 
-STEPS: tuple[type[Step], ...] = (Begin, Reason, Act, Wait, Stop)
+STEPS: tuple[type[Step], ...] = (Begin, Compact, Reason, Act, Wait, Stop)
 
 IDLE = (("no turn is under way, but an input was accepted", Begin), ("no turn is under way", Wait))
 """What `decide` asks before it looks at the rules of a turn."""

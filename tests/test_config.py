@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from holdfast.budget import Budget, Rate
 from holdfast.capability import Capability, CapabilityRef, SeedFile
 from holdfast.config import (
     CONFIG_FIELDS,
@@ -23,7 +24,9 @@ from holdfast.config import (
 from holdfast.driver import Settings
 from holdfast.drivers.sim import Sim
 from holdfast.errors import ConfigError
+from holdfast.guard import Guard
 from holdfast.network import NetworkAccess, permits
+from holdfast.rules import Rule, Taint
 from tests.layers import CONFIGS, HOOKS, POLICIES, TOOLS, URLS
 
 A1, A2, B1, _, C1, _ = TOOLS
@@ -34,8 +37,20 @@ REF_B, REF_C = CapabilityRef(name="b"), CapabilityRef(name="c")
 SERVER_A, SERVER_A2 = McpServer(name="a", command=("x",)), McpServer(name="a", url="https://a.test")
 SERVER_B = McpServer(name="b", command=("y",))
 SIM = Sim.always("hi")
+RULE_A, RULE_A2 = Rule(id="a", decision="deny"), Rule(id="a", decision="allow", arguments={"x": "1"})
+RULE_B = Rule(id="b", decision="ask", destinations=("example.com",))
+
+FEW = Budget(scope="turn", quantity="tokens", hard=100)
+FEWER = Budget(scope="turn", quantity="tokens", hard=10, soft=5)
+MANY = Budget(scope="session", quantity="tokens", hard=1_000)
+SLOW = Rate(tool="look", calls=1, per=60.0)
+GUARD_A, GUARD_A2 = Guard(id="a", words=("x",)), Guard(id="a", words=("y",))
+GUARD_B = Guard(id="b", words=("x",))
 
 CASES: list[tuple[str, Any, Any, Any]] = [
+    # by key: the whole entry is replaced where it stood
+    ("budgets", (FEW, MANY), (FEWER,), (FEWER, MANY)),
+    ("rates", (SLOW,), (), (SLOW,)),
     # append: both texts, trimmed, a blank line between
     ("instructions", "House rules.\n", "\n  Be brief. ", "House rules.\n\nBe brief."),
     ("instructions", None, " Be brief. ", "Be brief."),
@@ -68,7 +83,13 @@ CASES: list[tuple[str, Any, Any, Any]] = [
     ("tools", (A1, B1), (C1, A2), (B1, C1, A2)),
     ("tools", (A1, B1, A2), (), (B1, A2)),
     ("hooks", (HOOKS[0], HOOKS[2]), (HOOKS[1],), (HOOKS[2], HOOKS[1])),
+    ("guards", (GUARD_A, GUARD_B), (GUARD_A2,), (GUARD_B, GUARD_A2)),
     ("policies", (POLICIES[0], POLICIES[2]), (POLICIES[1],), (POLICIES[2], POLICIES[1])),
+    # all: those of every layer, each once
+    ("rules", (RULE_A, RULE_B), (RULE_A2, RULE_A), (RULE_A, RULE_B, RULE_A2)),
+    ("muted_hooks", ("a", "b"), ("c", "a"), ("a", "b", "c")),
+    ("taint", Taint(decision="deny"), Taint(inputs=("untrusted",)), Taint(inputs=("untrusted",))),
+    ("taint", Taint(decision="deny"), None, Taint(decision="deny")),
     # narrow: allowed intersected, blocked united
     ("network", None, NetworkAccess(allowed=()), NetworkAccess(allowed=())),
     ("network", NetworkAccess(allowed=("a.test",)), None, NetworkAccess(allowed=("a.test",))),
@@ -169,6 +190,7 @@ def test_the_defaults_of_the_limits_are_those_in_their_docstrings() -> None:
             model_retries=2,
             retry_timeout=300.0,
             result_bytes=65_536,
+            repeated_calls=5,
         )
         == DEFAULT_LIMITS
     )

@@ -65,13 +65,17 @@ def test_signals_are_told_apart_and_are_no_facts() -> None:
     assert msgspec.json.decode(msgspec.json.encode(delta), type=Signal) == delta  # type: ignore[arg-type]
 
 
+OPEN = ("metadata", "schema", "arguments")
+"""Fields whose names are the user's own."""
+
+
 def with_strange_fields(value: Any) -> Any:
     """The same JSON with a field that nobody knows in every object that has a known shape."""
     if isinstance(value, list):
         return [with_strange_fields(item) for item in value]
     if not isinstance(value, dict):
         return value
-    known = {name: item if name == "metadata" else with_strange_fields(item) for name, item in value.items()}
+    known = {name: item if name in OPEN else with_strange_fields(item) for name, item in value.items()}
     return {"from_the_future": {"a": [1, None]}, **known, "zz": "new"}
 
 

@@ -12,7 +12,7 @@ import pytest
 from holdfast import Agent, Runtime, SQLiteStore, Turn, TurnResult, tool
 from holdfast.drivers.sim import Sim, call, say
 from holdfast.errors import SessionHeld
-from holdfast.state import Outcome
+from holdfast.outcome import Outcome
 from tests.conftest import ROOT
 
 

@@ -14,12 +14,14 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from holdfast.capability import Capability, CapabilityRef, SeedFile
 from holdfast.config import Config, Layer, Limits, McpServer, merge
 from holdfast.driver import Settings
 from holdfast.drivers.openai_chat import OpenAIChat
 from holdfast.drivers.sim import Sim
+from holdfast.guard import Guard, Seen
 from holdfast.hook import Hook
 from holdfast.manifest import Manifest
 from holdfast.network import NetworkAccess
@@ -109,7 +111,7 @@ def test_the_digest_is_the_same_in_every_process(seed: str) -> None:
 
 def test_the_order_in_which_keys_were_written_does_not_matter() -> None:
     turned = Parameters({"properties": {"b": {"type": "string"}, "a": {"type": "integer"}}, "type": "object"})
-    other = replace(
+    other = structs.replace(
         BASE,
         tools=(replace(PAY, parameters=turned),),
         capabilities=(CapabilityRef(name="a", config={"y": {"q": 2, "p": 1}, "x": 1}),),
@@ -125,6 +127,7 @@ CHANGES: dict[str, Config] = {
     "temperature": Config(settings=Settings(temperature=0.0)),
     "tool choice": Config(settings=Settings(tool_choice="required")),
     "stop words": Config(settings=Settings(stop=("x",))),
+    "continuation": Config(settings=Settings(continue_responses=True)),
     "capability": Config(capabilities=(CapabilityRef(name="b"),)),
     "capability configuration": Config(capabilities=(CapabilityRef(name="a", config={"x": 2}),)),
     "one more tool": Config(tools=(replace(PAY, name="pay_2"),)),
@@ -143,8 +146,10 @@ CHANGES: dict[str, Config] = {
     "hook point": Config(hooks=(replace(GUARD, point="after_tool"),)),
     "hook guard": Config(hooks=(replace(GUARD, guard=True),)),
     "hook timeout": Config(hooks=(replace(GUARD, timeout=1.0),)),
-    "policy": Config(policies=(replace(OPS, name="dev"),)),
-    "policy timeout": Config(policies=(replace(OPS, timeout=1.0),)),
+    "hook original": Config(hooks=(replace(GUARD, keep_original=True),)),
+    "hook muted": Config(muted_hooks=(GUARD.id,)),
+    "policy": Config(policies=(structs.replace(OPS, name="dev"),)),
+    "policy timeout": Config(policies=(structs.replace(OPS, timeout=1.0),)),
     "network allowed": Config(network=NetworkAccess(allowed=("b.a.test",))),
     "network blocked": Config(network=NetworkAccess(blocked=("y.a.test",))),
     "iterations": Config(limits=Limits(max_iterations=6)),
@@ -182,8 +187,55 @@ def test_every_part_of_the_description_has_a_change_that_moves_it() -> None:
     assert limits == set(base["limits"])
 
 
+WHERE_SET = {
+    "approver",
+    "budgets",
+    "compaction",
+    "guards",
+    "output",
+    "rates",
+    "repeated_calls",
+    "rules",
+    "taint",
+}
+"""Described only where they are set, so that manifests without them keep their digests."""
+FOLLOWS = {"summariser", "terms", "written"}
+"""Made of what is described."""
+
+
+GUARDED = Guard(id="tone", words=("darn",))
+GUARDS: list[dict[str, Any]] = [
+    {"id": "other"},
+    {"where": "output"},
+    {"words": ("drat",)},
+    {"expressions": ("x",)},
+    {"action": "log"},
+    {"code": "house"},
+    {"reason": "be kind"},
+    {"answer": "No."},
+    {"retries": 1},
+    {"tools": "a*"},
+    {"window": 9},
+]
+
+
+def test_each_part_of_a_guard_moves_the_digest() -> None:
+    found = [GUARDED, *[replace(GUARDED, **change) for change in GUARDS]]
+    found += [
+        replace(GUARDED, where="output", check=watch),
+        replace(GUARDED, where="output", check=watch, timeout=1.0),
+    ]
+    digests = {manifest(BASE, Config(guards=(guard,))).digest for guard in found}
+    assert len(digests | {manifest(BASE).digest}) == len(found) + 1
+
+
+async def watch(seen: Seen) -> bool:
+    """A guard's function that finds nothing."""
+    return False
+
+
 def test_the_description_holds_every_field_that_changes_behaviour() -> None:
-    fields = set(Manifest.__dataclass_fields__) - {"routes", "origins"} | {"model"}
+    fields = set(Manifest.__dataclass_fields__) - {"routes", "origins"} - WHERE_SET - FOLLOWS | {"model"}
     limits = set(described(Config())["limits"])
     assert fields == (set(described(Config())) - {"limits"}) | limits
 
@@ -192,7 +244,7 @@ SPLITS: list[tuple[Config, ...]] = [
     (BASE,),
     (Config(), BASE, Config()),
     (
-        replace(BASE, instructions=None, tools=(), limits=Limits(turn_timeout=60.0)),
+        structs.replace(BASE, instructions=None, tools=(), limits=Limits(turn_timeout=60.0)),
         Config(instructions=" Be brief.\n", tools=(PAY,), limits=Limits(max_iterations=5)),
     ),
     (
@@ -228,7 +280,7 @@ def test_who_set_a_value_is_explained_and_does_not_change_the_digest() -> None:
 def test_no_credential_is_described_explained_or_shown() -> None:
     driver = OpenAIChat(api_key="hunter4", headers={"x-key": "hunter5"})
     registry = Registry(drivers={"llm": driver})
-    layer = Layer(name="agent", config=replace(BASE, model="llm/a", capabilities=()))
+    layer = Layer(name="agent", config=structs.replace(BASE, model="llm/a", capabilities=()))
     found = resolve([layer], names=registry)
     for shown in (
         found.document.decode(),

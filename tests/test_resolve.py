@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -142,7 +143,7 @@ def test_what_a_capability_brings_goes_below_what_a_layer_says() -> None:
         instructions="  Use the kit. ",
         tools=(tools[0], tools[2]),
         files=(SeedFile(path="/a", content="kit"), SeedFile(path="/b", content="kit")),
-        hooks=(HOOKS[0],),
+        hooks=(replace(HOOKS[0], id="kit:a"), HOOKS[2]),
         policies=(POLICIES[0],),
     )
     own = Config(
@@ -150,14 +151,16 @@ def test_what_a_capability_brings_goes_below_what_a_layer_says() -> None:
         capabilities=(brought,),
         tools=(tools[1],),
         files=(SeedFile(path="/a", content="mine"),),
-        hooks=(HOOKS[1], HOOKS[2]),
+        hooks=(replace(HOOKS[1], id="kit:a"), HOOKS[2]),
         policies=(POLICIES[1],),
     )
     found = manifest(own)
     assert found.instructions == 'Be brief.\n\n<capability name="kit">\nUse the kit.\n</capability>'
     assert list(found.tools.values()) == [tools[2], tools[1]]
     assert {file.path: file.content for file in found.files} == {"/b": "kit", "/a": "mine"}
-    assert (found.hooks, found.policies) == ((HOOKS[1], HOOKS[2]), (POLICIES[1],))
+    assert found.policies == (POLICIES[1],)
+    named = (replace(HOOKS[2], id=f"kit:{HOOKS[2].id}"), replace(HOOKS[1], id="kit:a"), HOOKS[2])
+    assert found.hooks == named, "a hook of a capability is replaced under its whole name only"
 
 
 def chain(length: int) -> dict[str, Capability]:
@@ -312,6 +315,8 @@ def test_each_value_is_explained_by_the_layer_that_set_it() -> None:
         "limits.model_retries": ("default",),
         "limits.retry_timeout": ("default",),
         "limits.result_bytes": ("default",),
+        "limits.repeated_calls": ("default",),
+        "taint": ("default",),
     }
 
 
@@ -321,5 +326,5 @@ def test_an_explanation_shows_values_short_and_without_addresses() -> None:
     values = {origin.field: origin.value for origin in found.explain()}
     assert values["instructions"] == "I" * 77 + "..."
     assert values["model"] == "sim"
-    assert values["hooks.a"] == '{"id":"a","point":"after_turn","guard":false,"timeout":1.0}'
+    assert values["hooks.kit:a"] == '{"id":"kit:a","point":"after_turn","guard":false,"timeout":1.0}'
     assert all(len(value) <= 80 and "0x" not in value for value in values.values())

@@ -40,6 +40,11 @@ class Limit(msgspec.Struct, frozen=True):
     """What the planner needs of a manifest."""
 
     max_iterations: int = 2
+    compaction: None = None
+    repeated_calls: int = 0
+
+    def compact_above(self, place: int) -> int | None:
+        return None
 
 
 def steps_from(state: State, last: datetime) -> list[Step]:

@@ -209,7 +209,7 @@ async def test_leaving_the_iteration_early_stops_nothing() -> None:
         assert (await turn).text == "some words here"
 
 
-async def test_a_reader_that_is_too_slow_is_told_and_can_repair(store: Store) -> None:
+async def test_a_reader_that_is_too_slow_is_told_and_misses_no_event(store: Store) -> None:
     words = tuple("word " for _ in range(3_000))
     async with opened(
         store, agent_of(call("look", place="home"), say("", pieces=words), tools=[look])
@@ -221,13 +221,10 @@ async def test_a_reader_that_is_too_slow_is_told_and_can_repair(store: Store) ->
         rest = [item async for item in reader]
         lagged = [item for item in rest if isinstance(item, Lagged)]
         assert len(lagged) == 1
-        assert rest[-1] is lagged[0], "what came before the gap is still delivered"
         assert lagged[0].missed + len(rest) + len(seen) - 1 >= 3_000
         known = [item for item in (*seen, *rest) if isinstance(item, Event)]
-        assert lagged[0].after == known[-1].sequence
-        repaired = [*known, *await session.events(after=lagged[0].after)]
-        assert [event.type for event in repaired] == TOOL_TURN
-        assert repaired == (await session.events())[1:]
+        assert [event.type for event in known] == TOOL_TURN
+        assert known == (await session.events())[1:], "no event is missed"
 
 
 async def test_iterating_a_turn_that_waits_shows_the_ask_and_goes_on_after_the_answer(store: Store) -> None:

@@ -1,14 +1,18 @@
 """Holdfast: an embeddable, durable agent runtime.
 
-    errors ids clock messages media events                  0  data
-    services network driver catalogue store schema tool     1  contracts
-    hook policy capability config
-    state fold history manifest resolve follow writer journal    2  the turn's terms
-    archive registry
+    errors ids clock messages media facts/ events           0  data
+    services budget network matching/ driver catalogue      1  contracts
+    store schema shape partial stragglers asking tool hook
+    commands/ approver sink policy rules rulebook guard
+    capability config
+    outcome state folds/ fold history terms manifest        2  the turn's terms
+    resolve proof/ follow privacy/ writer roster journal
+    watching/ archive registry
     turn/ stores/ drivers/ capabilities/ workspace/         3  rooms
     engines/
-    agent manifests model handle mail runner session        4  wiring
-    runtime sync testing/
+    compat/ accounts standing agent manifests drift         4  wiring
+    standards model control handle mail runner session
+    upkeep runtime sync testing/
     cli/                                                    5  apps
 
 Importing this runs nothing and loads no provider, database or web code.
@@ -18,14 +22,21 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from holdfast.agent import Agent, Harness
+from holdfast.approver import Approver
+from holdfast.budget import Budget, Rate
 from holdfast.capability import Capability, CapabilityRef, SeedFile
+from holdfast.commands.hook import CommandHook
 from holdfast.config import Config, Limits
+from holdfast.drift import DriftReport
 from holdfast.driver import Driver, Reply, Request, Settings, ToolSpec
 from holdfast.errors import (
+    AgentUnavailable,
     ConfigError,
     DriverError,
     HoldfastError,
     InputRejected,
+    ManifestDrifted,
+    NoOutput,
     StoreError,
     ToolError,
     UnknownCapability,
@@ -35,7 +46,9 @@ from holdfast.errors import (
     WorkspaceError,
 )
 from holdfast.events import AskOpened, Event, Fact
+from holdfast.facts.asks import Grant
 from holdfast.follow import ArgumentsDelta, Lagged, TextDelta, ThinkingDelta, ToolOutput, ToolProgress
+from holdfast.guard import Guard
 from holdfast.handle import Turn, TurnResult
 from holdfast.hook import Allow, AskFor, Decision, Defer, Deny, Hook, HookEvent, Interrupt, Modify
 from holdfast.manifest import Manifest
@@ -53,15 +66,21 @@ from holdfast.messages import (
 )
 from holdfast.model import Completion, Model
 from holdfast.network import NetworkAccess
-from holdfast.policy import Action, Policy
+from holdfast.policy import Action, Policy, policy
+from holdfast.privacy.views import reviewed
+from holdfast.proof.difference import Change, diff
 from holdfast.registry import Registry
+from holdfast.rules import Rule, Taint
 from holdfast.runtime import Runtime
-from holdfast.services import FILES, FileInfo, Files, Key, Scope
+from holdfast.services import FILES, PAYMENTS, FileInfo, Files, Key, PaymentRequest, Scope
 from holdfast.session import Session
-from holdfast.store import Database, Store
+from holdfast.sink import Delivery, NotDelivered, Sink
+from holdfast.store import Database, Listing, Store
 from holdfast.stores.memory import MemoryStore
 from holdfast.tool import NOT_DONE, Call, Context, Tool, tool
 from holdfast.turn.prompt import Inspection
+from holdfast.watching.filters import NOW, Filter
+from holdfast.watching.subscription import Subscription
 
 if TYPE_CHECKING:
     from holdfast.stores.sqlite import SQLiteStore
@@ -83,16 +102,23 @@ def __getattr__(name: str) -> Any:
 __all__ = [
     "FILES",
     "NOT_DONE",
+    "NOW",
+    "PAYMENTS",
     "Action",
     "Agent",
+    "AgentUnavailable",
     "Allow",
+    "Approver",
     "ArgumentsDelta",
     "AskFor",
     "AskOpened",
     "BlobRef",
+    "Budget",
     "Call",
     "Capability",
     "CapabilityRef",
+    "Change",
+    "CommandHook",
     "Completion",
     "Config",
     "ConfigError",
@@ -100,15 +126,20 @@ __all__ = [
     "Database",
     "Decision",
     "Defer",
+    "Delivery",
     "Deny",
     "DiskFiles",
     "Document",
+    "DriftReport",
     "Driver",
     "DriverError",
     "Event",
     "Fact",
     "FileInfo",
     "Files",
+    "Filter",
+    "Grant",
+    "Guard",
     "Harness",
     "HoldfastError",
     "Hook",
@@ -120,24 +151,34 @@ __all__ = [
     "Key",
     "Lagged",
     "Limits",
+    "Listing",
     "Manifest",
+    "ManifestDrifted",
     "MemoryStore",
     "Message",
     "Model",
     "Modify",
     "NetworkAccess",
+    "NoOutput",
+    "NotDelivered",
+    "PaymentRequest",
     "Policy",
+    "Rate",
     "Registry",
     "Reply",
     "Request",
+    "Rule",
     "Runtime",
     "SQLiteStore",
     "Scope",
     "SeedFile",
     "Session",
     "Settings",
+    "Sink",
     "Store",
     "StoreError",
+    "Subscription",
+    "Taint",
     "Text",
     "TextDelta",
     "Thinking",
@@ -158,6 +199,9 @@ __all__ = [
     "UsageError",
     "WorkspaceError",
     "__version__",
+    "diff",
+    "policy",
+    "reviewed",
     "tool",
     "user_message",
 ]

@@ -7,14 +7,20 @@ agent = Agent("You answer questions about refunds.", name="refunds", model="open
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import msgspec
 
+from holdfast.budget import Budget, Rate
 from holdfast.capability import Capability, CapabilityRef, SeedFile
 from holdfast.config import Config, Layer, Limits, Models, merge, models_in
 from holdfast.driver import Settings
+from holdfast.guard import Guard
+from holdfast.manifest import Origin
 from holdfast.network import NetworkAccess
+from holdfast.rules import Rule, Taint
 from holdfast.tool import Tool
+from holdfast.watching.filters import Filter
 
 Capabilities = Iterable[str | CapabilityRef | Capability]
 """Capabilities by name, by name with a configuration, or as they are."""
@@ -61,6 +67,10 @@ class Agent:
             ),
         )
 
+    def as_filter(self) -> Filter:
+        """What a subscription to it is given: its sessions, which are known by its name."""
+        return Filter(agents=(self.name,))
+
     def __repr__(self) -> str:
         return f"Agent(name={self.name!r})"
 
@@ -86,6 +96,10 @@ class Harness:
         )
         self.layers: tuple[Layer, ...] = (*(parent.layers if parent else ()), own)
 
+    def as_filter(self) -> Filter:
+        """What a subscription to it is given: sessions that stand on it directly."""
+        return Filter(harnesses=(self.name,))
+
     def __repr__(self) -> str:
         return f"Harness(name={self.name!r})"
 
@@ -103,16 +117,42 @@ class _Portable(msgspec.Struct, kw_only=True, omit_defaults=True):
     limits: Limits | None = None
     parallel_calls: bool | None = None
     locale: str | None = None
+    rules: tuple[Rule, ...] = ()
+    taint: Taint | None = None
+    budgets: tuple[Budget, ...] = ()
+    rates: tuple[Rate, ...] = ()
+    muted_hooks: tuple[str, ...] = ()
+    guards: tuple[dict[str, Any], ...] = ()
     functions: tuple[str, ...] = ()
     """Tools, hooks, policies and unnamed drivers or capabilities that only the program itself can give back."""
 
 
-_PLAIN = ("settings", "files", "network", "limits", "parallel_calls", "locale")
+_PLAIN = (
+    "settings",
+    "files",
+    "network",
+    "limits",
+    "parallel_calls",
+    "locale",
+    "rules",
+    "taint",
+    "budgets",
+    "rates",
+    "muted_hooks",
+)
 
 
-def write_layers(layers: Iterable[Layer]) -> bytes:
-    """The layers as JSON, as far as they can be written."""
-    return msgspec.json.encode([_portable(layer) for layer in layers])
+class _Written(msgspec.Struct, kw_only=True):
+    """The layers of a session, and which of them set what."""
+
+    layers: list[_Portable]
+    origins: tuple[Origin, ...]
+
+
+def write_layers(layers: Iterable[Layer], origins: tuple[Origin, ...] = ()) -> bytes:
+    """The layers as JSON, as far as they can be written; with `origins`, also what they were found to set."""
+    found = [_portable(layer) for layer in layers]
+    return msgspec.json.encode(_Written(layers=found, origins=origins) if origins else found)
 
 
 def _portable(layer: Layer) -> _Portable:
@@ -121,6 +161,7 @@ def _portable(layer: Layer) -> _Portable:
     functions += [f"hook {hook.id}" for hook in config.hooks] + [
         f"policy {policy.name}" for policy in config.policies
     ]
+    functions += [f"guard {guard.id}" for guard in config.guards if guard.check is not None]
     functions += [f"MCP server {server.name}" for server in config.mcp_servers]
     functions += [f"capability {it.name}" for it in config.capabilities if isinstance(it, Capability)]
     models = models_in(config.model)
@@ -132,13 +173,16 @@ def _portable(layer: Layer) -> _Portable:
         model=(named if len(named) > 1 else named[0]) if named and len(named) == len(models) else None,
         capabilities=tuple(it for it in config.capabilities if isinstance(it, CapabilityRef)),
         functions=tuple(functions),
+        guards=tuple(guard.written() for guard in config.guards if guard.check is None),
         **{name: getattr(config, name) for name in _PLAIN},
     )
 
 
 def read_layers(body: bytes) -> tuple[tuple[Layer, ...], tuple[str, ...]]:
     """The layers of this JSON, and the names of the functions that are missing from them."""
-    found = msgspec.json.decode(body, type=list[_Portable])
+    found = _written(body).layers
+    if any(it.functions for it in found):
+        found = [_unchecked(it) for it in found]
     layers = [
         Layer(
             name=it.name,
@@ -146,9 +190,28 @@ def read_layers(body: bytes) -> tuple[tuple[Layer, ...], tuple[str, ...]]:
                 instructions=it.instructions,
                 model=it.model,
                 capabilities=it.capabilities,
+                guards=tuple(Guard(**guard) for guard in it.guards),
                 **{name: getattr(it, name) for name in _PLAIN},
             ),
         )
         for it in found
     ]
     return tuple(layers), tuple(name for it in found for name in it.functions)
+
+
+def read_origins(body: bytes) -> tuple[Origin, ...]:
+    """Which layers set what, as it was written down with them; empty where it was not."""
+    return _written(body).origins
+
+
+def _written(body: bytes) -> _Written:
+    if body.startswith(b"["):
+        return _Written(layers=msgspec.json.decode(body, type=list[_Portable]), origins=())
+    return msgspec.json.decode(body, type=_Written)
+
+
+def _unchecked(layer: _Portable) -> _Portable:
+    """The layer without what could only be checked against all of its tools."""
+    taint = layer.taint and msgspec.structs.replace(layer.taint, labels={})
+    rules = tuple(msgspec.structs.replace(rule, optional=True) for rule in layer.rules)
+    return msgspec.structs.replace(layer, rules=rules, taint=taint)

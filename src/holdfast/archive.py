@@ -18,6 +18,7 @@ from msgspec import Struct
 
 from holdfast.errors import StoreCorrupt, UnknownBlob, UnknownSession, UsageError
 from holdfast.events import (
+    Drifted,
     Event,
     SessionCreated,
     ToolCompleted,
@@ -219,8 +220,10 @@ def _broken(what: str) -> UsageError:
 def blobs_of(event: Event) -> Iterator[str]:
     """The digests of the blobs without which this event is not whole."""
     match event.data:
-        case SessionCreated(layers=digest) | TurnStarted(manifest=digest) if digest:
+        case SessionCreated(layers=digest) if digest:
             yield digest
+        case TurnStarted(manifest=manifest, layers=layers) | Drifted(after=manifest, layers=layers):
+            yield from filter(None, (manifest, layers))
         case UnknownFact(data=data):
             yield from _in_data(data)
         case _:

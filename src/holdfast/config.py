@@ -4,8 +4,10 @@ Layers stand from the root down: each harness of the chain, the agent, the sessi
 top of another; every field has exactly one rule, named in `RULES`:
 
     append        instructions: both texts, trimmed, with a blank line between
-    by key        capabilities, files, MCP servers: the whole entry is replaced where it stood; new ones come last
-    last by name  tools, hooks, policies: appended; of two with one name the later stays
+    by key        capabilities, files, MCP servers, budgets, rates: the whole entry is replaced where it stood; new ones
+                  come last
+    last by name  tools, hooks, policies, guards: appended; of two with one name the later stays
+    all           rules, muted hooks: those of every layer, each once
     narrow        network: what is allowed is intersected, what is blocked united; it never widens
     topmost       everything else: the highest layer that sets it
 
@@ -15,17 +17,21 @@ Merging is associative: `merge(merge(a, b), c)` equals `merge(a, merge(b, c))`.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, fields, replace
 from typing import Any, TypeVar
 
-from msgspec import Struct
+import msgspec
+from msgspec import Struct, structs
 
+from holdfast.approver import Approver
+from holdfast.budget import Budget, Rate
 from holdfast.capability import Capability, CapabilityRef, SeedFile
 from holdfast.driver import Driver, Settings
 from holdfast.errors import ConfigError
+from holdfast.guard import Guard
 from holdfast.hook import Hook
 from holdfast.network import NetworkAccess, narrow
-from holdfast.policy import Policy
+from holdfast.policy import Policy, policy_of
+from holdfast.rules import Rule, Taint
 from holdfast.tool import Tool
 
 T = TypeVar("T")
@@ -54,6 +60,9 @@ class Limits(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Seconds from the first failure of a model call to the last attempt at it. Default 300."""
     result_bytes: int | None = None
     """Bytes of one result that the model reads; the whole is kept as a blob. Default 65,536."""
+    repeated_calls: int | None = None
+    """Replies with the same call and the same result, among the last 20 (four times as many) since somebody last spoke,
+    after which the turn ends with stop `loop`. Default 5; 0 lets a model go round for ever."""
 
 
 DEFAULT_LIMITS = Limits(
@@ -63,6 +72,7 @@ DEFAULT_LIMITS = Limits(
     model_retries=2,
     retry_timeout=300.0,
     result_bytes=65_536,
+    repeated_calls=5,
 )
 
 
@@ -80,8 +90,7 @@ class McpServer(Struct, frozen=True, kw_only=True, omit_defaults=True):
         return f"McpServer(name={self.name!r}, command={self.command!r}, url={self.url!r}, environment=<{names}>)"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Config:
+class Config(Struct, frozen=True, kw_only=True):
     """One layer. Every field may be left unset."""
 
     instructions: str | None = None
@@ -93,17 +102,30 @@ class Config:
     files: tuple[SeedFile, ...] = ()
     mcp_servers: tuple[McpServer, ...] = ()
     hooks: tuple[Hook, ...] = ()
+    muted_hooks: tuple[str, ...] = ()
+    """Ids of hooks that are not asked, whoever brings them. One that is of no hook does nothing."""
     policies: tuple[Policy, ...] = ()
+    guards: tuple[Guard, ...] = ()
     network: NetworkAccess | None = None
     limits: Limits | None = None
     parallel_calls: bool | None = None
     """False runs the calls of a batch one after another."""
     locale: str | None = None
+    approver: Approver | None = None
+    """Who is asked first when somebody must answer."""
+    rules: tuple[Rule, ...] = ()
+    """What may be done, as data. Every layer's count; the most specific wins, not the topmost."""
+    taint: Taint | None = None
+    """The taint rule; unset, it asks."""
+    budgets: tuple[Budget, ...] = ()
+    rates: tuple[Rate, ...] = ()
 
     def __post_init__(self) -> None:
         for tool in self.tools:
             if not isinstance(tool, Tool):
                 raise ConfigError(f"{tool!r} is not a tool; make one of a function with @tool")
+        if any(type(it) is not Policy for it in self.policies):
+            structs.force_setattr(self, "policies", tuple(policy_of(it) for it in self.policies))
 
 
 def models_in(model: Models | None) -> tuple[ModelRef, ...]:
@@ -115,8 +137,7 @@ def models_in(model: Models | None) -> tuple[ModelRef, ...]:
     return tuple(model)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Layer:
+class Layer(Struct, frozen=True, kw_only=True):
     """A configuration and whose it is, for `Manifest.explain()`."""
 
     name: str
@@ -174,6 +195,10 @@ def last_wins(entries: Iterable[T], key: str) -> tuple[T, ...]:
     return tuple(kept.values())
 
 
+def _all(below: tuple[Rule, ...], above: tuple[Rule, ...]) -> tuple[Rule, ...]:
+    return tuple({msgspec.json.encode(rule): rule for rule in (*below, *above)}.values())
+
+
 def _narrow(below: NetworkAccess | None, above: NetworkAccess | None) -> NetworkAccess | None:
     if below is None or above is None:
         return topmost(below, above)
@@ -189,11 +214,18 @@ RULES: dict[str, Callable[[Any, Any], Any]] = {
     "files": _by_key("path"),
     "mcp_servers": _by_key("name"),
     "hooks": _last_by("id"),
+    "muted_hooks": lambda below, above: tuple(dict.fromkeys((*below, *above))),
     "policies": _last_by("name"),
+    "guards": _last_by("id"),
     "network": _narrow,
     "limits": topmost_fields,
     "parallel_calls": topmost,
     "locale": topmost,
+    "rules": _all,
+    "taint": topmost,
+    "budgets": _by_key("name"),
+    "rates": _by_key("name"),
+    "approver": topmost,
 }
 """How each field of `Config` merges."""
 
@@ -201,7 +233,7 @@ RULES: dict[str, Callable[[Any, Any], Any]] = {
 def merge(below: Config, above: Config) -> Config:
     """One layer on top of another."""
     changes = {name: rule(getattr(below, name), getattr(above, name)) for name, rule in RULES.items()}
-    return replace(below, **changes)
+    return structs.replace(below, **changes)
 
 
 def is_set(config: Config, name: str) -> bool:
@@ -209,4 +241,4 @@ def is_set(config: Config, name: str) -> bool:
     return getattr(config, name) not in (None, ())
 
 
-CONFIG_FIELDS: tuple[str, ...] = tuple(field.name for field in fields(Config))
+CONFIG_FIELDS: tuple[str, ...] = Config.__struct_fields__

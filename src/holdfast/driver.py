@@ -20,6 +20,11 @@ Emit = Callable[[DeltaKind, str, int], None]
 """`emit(kind, piece, index)`: index is the call's place in the message for `arguments`, else 0. Never blocks."""
 
 
+AnswersBy = Literal["schema", "tool", "words"]
+"""How a model is told the shape of its answer: its provider is held to a schema; it calls a tool that is nothing but
+that shape; or it is told in words."""
+
+
 class ToolSpec(Struct, frozen=True, kw_only=True):
     """What a model is told about a tool."""
 
@@ -43,6 +48,9 @@ class Settings(Struct, frozen=True, kw_only=True, omit_defaults=True):
     stop: tuple[str, ...] = ()
     cache: bool | None = None
     """Whether the provider is asked to keep the unchanging beginning of requests; None leaves it to its default."""
+    continue_responses: bool | None = None
+    """Whether the provider keeps its answers, so that a request is sent what is new since the last one only. OpenAI
+    Responses can; others are sent everything all the same."""
 
 
 class OutputSpec(Struct, frozen=True, kw_only=True):
@@ -142,7 +150,11 @@ class Driver(Protocol):
     """Speaks one model protocol. `wire` names the protocol; one driver serves any number of turns at once.
 
     A driver may say where its requests go, as `host`: then a reply is charged at the prices of who answers there, and
-    has no known cost when nobody is known to. Without it, the vendor in the model's name tells.
+    has no known cost when nobody is known to. Without it, the vendor in the model's name tells. It may say, as
+    `answers_by` (an `AnswersBy`), how a model is told the shape of a typed answer; without it that is a tool.
+
+    A driver may describe itself, with `describe() -> dict`: plain data of what in it changes behaviour (where it goes,
+    its options), always the same, and without any credential. It is part of the digest of each manifest with it.
     """
 
     wire: str

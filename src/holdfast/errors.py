@@ -3,23 +3,39 @@
     HoldfastError
     ├── UsageError            the caller asked for something that cannot be; nothing was written
     │   ├── ConfigError       the layers cannot become a manifest
+    │   │   ├── ManifestDrifted
+    │   │   │   └── CannotPin
     │   │   ├── UnknownModel
     │   │   ├── UnknownCapability
     │   │   ├── CapabilityCycle
     │   │   ├── MissingService
+    │   │   ├── MissingExecutor
+    │   │   ├── HooksRefused
     │   │   ├── MissingCredential
-    │   │   └── ToolSignatureError
+    │   │   ├── ToolSignatureError
+    │   │   └── OutputTypeError
+    │   ├── NoOutput          a turn gave no answer of the type that was asked for
     │   ├── InputRejected
+    │   │   └── AnswerRejected
     │   ├── UnknownSession
     │   ├── UnknownTurn
     │   ├── UnknownAsk
+    │   │   └── AskClosed
+    │   ├── AnswerForbidden
+    │   ├── UnknownGrant
     │   ├── UnknownCall
+    │   ├── CursorRefused
     │   ├── TransactionUnsupported
+    │   ├── AccountsUnsupported
+    │   ├── RosterUnsupported
+    │   ├── AgentUnavailable
+    │   ├── UnknownBudget
     │   └── RuntimeClosed
     ├── StoreError            the log could not be read or written
     │   ├── Superseded        another writer holds this session; this one must stop
     │   │   ├── SequenceConflict
     │   │   └── StaleEpoch
+    │   ├── AccountExceeded   an append would use more of an account than its ceiling; nothing was written
     │   ├── SessionHeld       another process is at work on this session; try again later
     │   ├── StoreClosed
     │   ├── ForeignFile
@@ -35,6 +51,7 @@
     ├── DeterminismError      a replayed call differs from its recorded claim
     ├── DriverError           a model call failed (recorded as a fact, not raised at users)
     ├── ToolError             raised by a tool's author: its message is what the model reads
+    │   └── PaymentRefused    a payment was not made
     └── WorkspaceError        a path or file operation was refused, with a stable code
 
 A model or tool that fails is data, not an exception: the turn goes on or ends with a status. Exceptions
@@ -43,7 +60,8 @@ are for programmer errors and broken stores.
 
 from __future__ import annotations
 
-from typing import Literal
+from decimal import Decimal
+from typing import Any, Literal
 
 DriverErrorKind = Literal[
     "authentication",
@@ -89,6 +107,18 @@ class ConfigError(UsageError):
     """The configuration layers cannot become a manifest."""
 
 
+class ManifestDrifted(ConfigError):
+    """A turn stays owed, as it was begun under another manifest. `report` (a `DriftReport`) says what changed."""
+
+    def __init__(self, message: str = "", report: Any = None) -> None:
+        super().__init__(message)
+        self.report = report
+
+
+class CannotPin(ManifestDrifted):
+    """The manifest that a turn was begun under cannot be made again. `report.changes` says what of it."""
+
+
 class UnknownModel(ConfigError):
     """No driver serves this model name."""
 
@@ -105,12 +135,32 @@ class MissingService(ConfigError):
     """A tool or capability needs a service that this session does not lend."""
 
 
+class MissingExecutor(ConfigError):
+    """A hook is a command that does not exist, or cannot be executed."""
+
+
+class HooksRefused(ConfigError):
+    """The hooks of a directory are not trusted, or not fit to be."""
+
+
 class MissingCredential(ConfigError):
     """A model needs a credential that was not found."""
 
 
 class ToolSignatureError(ConfigError):
     """A tool's signature cannot be turned into a schema."""
+
+
+class OutputTypeError(ConfigError):
+    """No model can be held to this output type."""
+
+
+class NoOutput(UsageError):
+    """The turn gave no answer of the type that was asked for. `candidate` is the last one it tried."""
+
+    def __init__(self, message: str = "", *, candidate: str = "") -> None:
+        super().__init__(message)
+        self.candidate = candidate
 
 
 class InputRejected(UsageError):
@@ -129,12 +179,62 @@ class UnknownAsk(UsageError):
     """No open ask has this id in this session."""
 
 
+class AskClosed(UnknownAsk):
+    """This ask is not open any more: it was answered, expired or was voided, or its turn ended."""
+
+
+class AnswerRejected(InputRejected):
+    """This answer does not fit what was asked."""
+
+
+class AnswerForbidden(UsageError):
+    """Whoever answers may not: the agent itself, or somebody who is not among those who may."""
+
+
+class UnknownGrant(UsageError):
+    """No grant has this id in this session."""
+
+
 class UnknownCall(UsageError):
     """No call in doubt has this id in this session."""
 
 
+class CursorRefused(UsageError):
+    """A subscription cannot go on from this cursor.
+
+    `why` is `damaged` (not a cursor), `scope` (of another filter), `future` (the log does not reach that far: it lost
+    its end, as from an older backup) or `store` (of another store).
+    """
+
+    def __init__(
+        self, message: str = "", *, why: Literal["damaged", "scope", "future", "store"] = "damaged"
+    ) -> None:
+        super().__init__(message)
+        self.why = why
+
+
 class TransactionUnsupported(UsageError):
     """This store has no transactions to lend to tools; `SQLiteStore` and `PostgresStore` have."""
+
+
+class AccountsUnsupported(UsageError):
+    """This store keeps no accounts, which budgets of principals and organisations need; ours all do."""
+
+
+class RosterUnsupported(UsageError):
+    """This store keeps no roster of agents, which archiving needs; ours all do."""
+
+
+class AgentUnavailable(UsageError):
+    """An agent or harness was archived or deleted and takes nothing new. `listing` (a `Listing`) says by whom."""
+
+    def __init__(self, message: str = "", listing: Any = None) -> None:
+        super().__init__(message)
+        self.listing = listing
+
+
+class UnknownBudget(UsageError):
+    """No budget has this name in this session."""
 
 
 class RuntimeClosed(UsageError):
@@ -155,6 +255,23 @@ class SequenceConflict(Superseded):
 
 class StaleEpoch(Superseded):
     """A newer writer has taken over this session."""
+
+
+class AccountExceeded(StoreError):
+    """An account has no room for what was to be reserved or spent; nothing was written.
+
+    `account` is its name; `limit` its ceiling, with what it was raised by; `used` what is used and set aside on it;
+    `asked` what did not fit.
+    """
+
+    def __init__(
+        self, message: str = "", *, account: str = "", limit: object = 0, used: object = 0, asked: object = 0
+    ) -> None:
+        super().__init__(message)
+        self.account = account
+        self.limit = Decimal(str(limit))
+        self.used = Decimal(str(used))
+        self.asked = Decimal(str(asked))
 
 
 class SessionHeld(StoreError):
@@ -247,6 +364,10 @@ class DriverError(HoldfastError):
 
 class ToolError(HoldfastError):
     """Raise this in a tool to tell the model, in your own words, what went wrong."""
+
+
+class PaymentRefused(ToolError):
+    """A payment was not made: the host's authority, or a budget, does not allow it. An authority raises it, too."""
 
 
 WorkspaceCode = Literal[

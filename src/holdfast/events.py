@@ -12,32 +12,45 @@ from decimal import Decimal
 from typing import Any, ClassVar, Literal
 
 import msgspec
-from msgspec import Struct
+from msgspec import Struct, field
 
 from holdfast.errors import DriverErrorKind, NotEncodable, StoreCorrupt
+from holdfast.facts import deliveries as _deliveries  # noqa: F401 - its facts are among the kinds
+from holdfast.facts import hooks as _hooks  # noqa: F401
+from holdfast.facts.answers import OutputChecked as OutputChecked
+from holdfast.facts.answers import OutputContract
+from holdfast.facts.asks import AskAnswered as AskAnswered
+from holdfast.facts.asks import AskExpired as AskExpired
+from holdfast.facts.asks import AskOpened as AskOpened
+from holdfast.facts.asks import AskVoided as AskVoided
+from holdfast.facts.asks import GrantRevoked as GrantRevoked
+from holdfast.facts.asks import GrantUsed as GrantUsed
+from holdfast.facts.budgets import Spent
+from holdfast.facts.compaction import CompactionAsked as CompactionAsked
+from holdfast.facts.drift import Drifted as Drifted
+from holdfast.facts.fact import Fact as Fact
+from holdfast.facts.fact import Failure as Failure
+from holdfast.facts.guards import GuardDecided as GuardDecided
+from holdfast.facts.policies import PolicyDecided as PolicyDecided
 from holdfast.messages import BlobRef, Message, StopReason, ToolResult, Usage
 
 Effect = Literal["pure", "idempotent", "reconcile", "once"]
 """What a tool's author promises about running a call twice; see `holdfast.tool`."""
 
 TurnStop = Literal[
-    "end_turn", "max_tokens", "refusal", "max_iterations", "deadline", "interrupted", "error", "cancelled"
+    "end_turn",
+    "max_tokens",
+    "refusal",
+    "max_iterations",
+    "deadline",
+    "budget",
+    "loop",
+    "interrupted",
+    "invalid_output",
+    "error",
+    "cancelled",
 ]
-"""Why a turn ended. The first five complete it, `interrupted` and `error` fail it."""
-
-
-class Fact(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
-    """Something that happened; `kind` is the event's `type`."""
-
-    kind: ClassVar[str] = ""
-
-
-class Failure(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
-    """What went wrong, for a person (`message`) and for code (`code`). `detail` is for operators only."""
-
-    code: str
-    message: str
-    detail: str = ""
+"""Why a turn ended. All but the last four complete it, `interrupted`, `invalid_output` and `error` fail it."""
 
 
 class SessionCreated(Fact, frozen=True, kw_only=True, omit_defaults=True, gc=False):
@@ -48,7 +61,10 @@ class SessionCreated(Fact, frozen=True, kw_only=True, omit_defaults=True, gc=Fal
     agent: str = ""
     layers: str = ""
     title: str = ""
-    metadata: dict[str, str] = {}
+    metadata: dict[str, str] = field(default_factory=dict)
+    principal: str = ""
+    """On whose behalf it is, for budgets."""
+    organisation: str = ""
 
 
 class SessionUpdated(Fact, frozen=True, kw_only=True, omit_defaults=True, gc=False):
@@ -69,6 +85,8 @@ class InputMessage(Fact, frozen=True, kw_only=True, omit_defaults=True, gc=False
     """The caller's idempotency key."""
     steer: bool = False
     """It joins the turn under way, before the next model call."""
+    output: OutputContract | None = None
+    """What the turn's answer must look like."""
 
 
 class TurnStarted(Fact, frozen=True, kw_only=True, omit_defaults=True, gc=False):
@@ -81,6 +99,10 @@ class TurnStarted(Fact, frozen=True, kw_only=True, omit_defaults=True, gc=False)
     deadline: datetime | None = None
     rerun: str = ""
     """The call in doubt that it runs again, and nothing else."""
+    layers: str = ""
+    """The digest of the blob with the layers of its manifest, where they are not those the session was made with."""
+    labels: tuple[str, ...] = ()
+    """What its inputs bring into the session, for the taint rule."""
 
 
 class TurnSteered(Fact, frozen=True, kw_only=True, omit_defaults=True, gc=False):
@@ -88,6 +110,7 @@ class TurnSteered(Fact, frozen=True, kw_only=True, omit_defaults=True, gc=False)
 
     kind: ClassVar[str] = "turn.steered"
     inputs: tuple[str, ...]
+    labels: tuple[str, ...] = ()
 
 
 class TurnRecovered(Fact, frozen=True, kw_only=True, omit_defaults=True, gc=False):
@@ -105,6 +128,8 @@ class TurnCompleted(Fact, frozen=True, kw_only=True, omit_defaults=True, gc=Fals
     stop: TurnStop
     iterations: int
     usage: Usage = Usage()
+    reason: str = ""
+    """In words, where the stop alone does not say it."""
 
 
 class TurnFailed(Fact, frozen=True, kw_only=True, omit_defaults=True, gc=False):
@@ -143,6 +168,8 @@ class OutputMessageCompleted(Fact, frozen=True, kw_only=True, omit_defaults=True
     """In US dollars; None where it is not known."""
     price_date: date | None = None
     """Of which day the prices are that it was computed from."""
+    counted: Spent | None = None
+    """What budgets count of it, where nothing was set aside on the log."""
 
 
 class OutputMessageShown(Fact, frozen=True, kw_only=True, omit_defaults=True, gc=False):
@@ -154,7 +181,8 @@ class OutputMessageShown(Fact, frozen=True, kw_only=True, omit_defaults=True, gc
 
 
 class OutputMessageReplaced(Fact, frozen=True, kw_only=True, omit_defaults=True, gc=False):
-    """What was shown of this message is void: the model is asked again, for a message with another id."""
+    """What was shown of this message is void, since the model was cut off or a guard withheld it: what comes in its
+    place is a message with another id."""
 
     kind: ClassVar[str] = "output.message.replaced"
     message_id: str
@@ -189,6 +217,8 @@ class ToolStarted(Fact, frozen=True, kw_only=True, omit_defaults=True, gc=False)
     epoch: int
     dispatched: bool = True
     """False when something must still happen before the tool runs; a cut-off then is harmless."""
+    labels: tuple[str, ...] = ()
+    """What the call may bring into the session, for the taint rule."""
 
 
 class ToolCompleted(Fact, frozen=True, kw_only=True, omit_defaults=True, gc=False):
@@ -199,6 +229,8 @@ class ToolCompleted(Fact, frozen=True, kw_only=True, omit_defaults=True, gc=Fals
     attempt: int = 0
     """0 when the call never ran (unknown tool, invalid arguments, denied)."""
     duration_ms: int = 0
+    labels: tuple[str, ...] = ()
+    """What a result that was given from outside brings into the session, for the taint rule."""
 
 
 class CallResolved(Fact, frozen=True, kw_only=True, omit_defaults=True, gc=False):
@@ -213,40 +245,8 @@ class CallResolved(Fact, frozen=True, kw_only=True, omit_defaults=True, gc=False
     reason: str = ""
 
 
-class AskOpened(Fact, frozen=True, kw_only=True, omit_defaults=True, gc=False):
-    """A question that somebody must answer before a call may run."""
-
-    kind: ClassVar[str] = "ask.opened"
-    ask_id: str
-    call_id: str
-    tool: str
-    arguments: str
-    digest: str
-    """Of tool, arguments and reason: an answer binds exactly this."""
-    reason: str = ""
-    owner: str = ""
-    expires_at: datetime | None = None
-
-
-class AskAnswered(Fact, frozen=True, kw_only=True, omit_defaults=True, gc=False):
-    """Somebody answered, once."""
-
-    kind: ClassVar[str] = "ask.answered"
-    ask_id: str
-    verdict: Literal["approved", "denied"]
-    by: str
-    reason: str = ""
-
-
-class AskExpired(Fact, frozen=True, kw_only=True, omit_defaults=True, gc=False):
-    """Nobody answered in time; the call is denied."""
-
-    kind: ClassVar[str] = "ask.expired"
-    ask_id: str
-
-
 class HookDecided(Fact, frozen=True, kw_only=True, omit_defaults=True, gc=False):
-    """A hook or policy changed something (or failed and was passed over): what, and why."""
+    """A hook changed something (or failed and was passed over): what, and why."""
 
     kind: ClassVar[str] = "hook.decided"
     hook: str
@@ -256,6 +256,12 @@ class HookDecided(Fact, frozen=True, kw_only=True, omit_defaults=True, gc=False)
     reason: str = ""
     arguments: str | None = None
     """The changed arguments, where the decision changed them."""
+    message_id: str = ""
+    """The input that was decided about, before a turn."""
+    view: str | None = None
+    """What the model is told in place of its words, from here on."""
+    original: BlobRef | None = None
+    """The result as the tool gave it, where the hook keeps what it replaces."""
 
 
 class FileWritten(Fact, frozen=True, kw_only=True, omit_defaults=True, gc=False):
@@ -286,7 +292,8 @@ class UnknownFact(Fact, frozen=True, kw_only=True, omit_defaults=True):
 
 
 KINDS: dict[str, type[Fact]] = {fact.kind: fact for fact in Fact.__subclasses__() if fact.kind}
-"""Every kind of fact, by its event type."""
+"""Every kind of fact, by its event type. Those about budgets are in `spending`, those about
+summaries in `compaction`."""
 
 
 TURN_ENDS: frozenset[str] = frozenset({TurnCompleted.kind, TurnFailed.kind, TurnCancelled.kind})
@@ -328,7 +335,8 @@ class _Envelope(Struct, frozen=True, kw_only=True, gc=False):
 
 _encoder = msgspec.json.Encoder()
 _envelope = msgspec.json.Decoder(_Envelope)
-_facts = {kind: msgspec.json.Decoder(fact) for kind, fact in KINDS.items()}
+_facts: dict[str, msgspec.json.Decoder[Any]] = {}
+"""Made when the first fact of a kind is read: making all of them takes longer than importing this file."""
 
 
 def encode_event(event: Event) -> bytes:
@@ -356,11 +364,17 @@ def _as_read(event: Event) -> _Envelope:
     )
 
 
+def _decoder(kind: str) -> msgspec.json.Decoder[Any] | None:
+    if kind in KINDS:
+        _facts[kind] = msgspec.json.Decoder(KINDS[kind])
+    return _facts.get(kind)
+
+
 def decode_event(body: bytes) -> Event:
     """The event in this JSON. Raises `StoreCorrupt` when it is not one."""
     try:
         raw = _envelope.decode(body)
-        decoder = _facts.get(raw.type)
+        decoder = _facts.get(raw.type) or _decoder(raw.type)
         data = decoder.decode(raw.data) if decoder else UnknownFact(data=msgspec.json.decode(raw.data))
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise StoreCorrupt(f"a stored event cannot be read ({error}): {body[:200]!r}") from error

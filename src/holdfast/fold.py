@@ -1,22 +1,31 @@
-"""Fold: how each event changes the state of its session.
-
-Each thing that is known about a session is computed here, and nowhere else.
-"""
+"""Fold: how each event changes the state of its session. What is known of it is computed here and in `folds`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any
 
 from msgspec import structs
 
 from holdfast import events as facts
 from holdfast.catalogue import ZERO, total
 from holdfast.events import Event, EventContext, Fact, Failure, TurnStop
+from holdfast.folds.answers import RULES as OF_ANSWERS
+from holdfast.folds.asks import RULES as OF_ASKS
+from holdfast.folds.asks import turn_over
+from holdfast.folds.budgets import RULES as OF_BUDGETS
+from holdfast.folds.budgets import count, first_try, turn_ended
+from holdfast.folds.compaction import RULES as OF_SUMMARIES
+from holdfast.folds.compaction import learned
+from holdfast.folds.deliveries import RULES as OF_DELIVERIES
+from holdfast.folds.files import RULES as OF_FILES
+from holdfast.folds.guards import RULES as OF_GUARDS
+from holdfast.folds.hooks import RULES as OF_HOOKS
 from holdfast.ids import new_id
 from holdfast.messages import Message, ToolResult, Usage, tool_message
-from holdfast.state import CallState, Outcome, Queued, Rerun, State, TurnState, TurnStatus
+from holdfast.outcome import Outcome, TurnStatus
+from holdfast.state import CallState, Continuation, Queued, Rerun, State, TurnState
 
 OPENING = 200
 """Characters of the first input that a state remembers apart."""
@@ -70,6 +79,7 @@ def _created(state: State, event: Event, fact: facts.SessionCreated) -> None:
     state.agent, state.harness, state.layers = fact.agent, fact.harness, fact.layers
     state.title = fact.title
     state.metadata = dict(fact.metadata)
+    state.principal, state.organisation = fact.principal, fact.organisation
 
 
 def _updated(state: State, event: Event, fact: facts.SessionUpdated) -> None:
@@ -86,16 +96,19 @@ def _accepted(state: State, event: Event, fact: facts.InputMessage) -> None:
         state.turn.steering.append(Queued(turn_id=fact.turn_id, message=fact.message, place=event.sequence))
     else:  # words that came too late for their turn have one of their own
         turn_id = own_turn(fact.message) if fact.steer else fact.turn_id
-        state.queue.append(Queued(turn_id=turn_id, message=fact.message, place=event.sequence))
+        state.queue.append(
+            Queued(turn_id=turn_id, message=fact.message, place=event.sequence, contract=fact.output)
+        )
     if fact.key:
         state.keys[fact.key] = fact.turn_id
 
 
 def _began(state: State, event: Event, fact: facts.TurnStarted) -> None:
-    begun = set(fact.inputs)
+    begun, began = set(fact.inputs), len(state.places)
     for entry in state.queue:
         if entry.message.id in begun:
             _say(state, entry.message, entry.place)
+    contract = next((entry.contract for entry in state.queue if entry.message.id in begun), None)
     state.queue = [entry for entry in state.queue if entry.message.id not in begun]
     state.turn = TurnState(
         id=event.context.turn_id,
@@ -103,7 +116,10 @@ def _began(state: State, event: Event, fact: facts.TurnStarted) -> None:
         started_at=event.ts,
         inputs=fact.inputs,
         deadline=fact.deadline,
+        contract=contract,
+        began=began,
     )
+    _labelled(state, fact.labels)
     if fact.rerun:
         _run_again(state, state.turn, fact.rerun)
 
@@ -126,33 +142,57 @@ def _run_again(state: State, turn: TurnState, call_id: str) -> None:
 
 
 def _steered(state: State, event: Event, fact: facts.TurnSteered) -> None:
+    _labelled(state, fact.labels)
     if (turn := state.turn) is not None:
         entered = [entry for entry in turn.steering if entry.message.id in fact.inputs]
         turn.steering = [entry for entry in turn.steering if entry.message.id not in fact.inputs]
         turn.inputs += tuple(entry.message.id for entry in entered)
-        turn.stop = None
+        turn.stop, turn.fits = None, False
         for entry in entered:
             _say(state, entry.message, entry.place)
 
 
+def _drifted(state: State, event: Event, fact: facts.Drifted) -> None:
+    if (turn := state.turn) is not None:
+        turn.manifest, turn.drifted = (
+            (turn.manifest, fact.after) if fact.choice == "pin" else (fact.after, "")
+        )
+
+
 def _recovered(state: State, event: Event, fact: facts.TurnRecovered) -> None:
-    if state.turn is not None:
-        state.turn.recoveries = fact.attempt
+    if (turn := state.turn) is not None:
+        turn.lost = turn.lost or first_try(turn)
+        turn.recoveries = fact.attempt
 
 
 def _replied(state: State, event: Event, fact: facts.OutputMessageCompleted) -> None:
     _say(state, fact.message, event.sequence)
     state.usage += fact.usage
     state.cost = total(state.cost, fact.cost)
+    state.context = fact.usage.input_tokens + fact.usage.output_tokens
+    state.continuation = None
     if (turn := state.turn) is not None:
+        if fact.response_id:
+            state.continuation = Continuation(
+                response_id=fact.response_id,
+                message_id=fact.message.id,
+                manifest=turn.manifest,
+                route=turn.route,
+            )
         turn.iteration = fact.iteration
         turn.recoveries = 0
         turn.attempt, turn.failing_since, turn.retry_at = 0, None, None
         turn.stop = fact.stop
         turn.output_id = fact.message.id
+        turn.fits = False
+        turn.heard = len(turn.inputs)
         turn.shown_id = turn.shown = ""
+        turn.deferred_until, turn.deferrals = None, 0
         turn.usage += fact.usage
         turn.cost = total(turn.cost, fact.cost)
+        turn.compaction_tried = turn.counted = turn.lost = False
+        if fact.counted is not None:
+            count(state, fact.counted)
         turn.calls = {call.id: CallState(call=call) for call in fact.message.calls}
 
 
@@ -163,6 +203,7 @@ def _shown(state: State, event: Event, fact: facts.OutputMessageShown) -> None:
 
 
 def _replaced(state: State, event: Event, fact: facts.OutputMessageReplaced) -> None:
+    state.continuation = None
     if (turn := state.turn) is not None and turn.shown_id == fact.message_id:
         turn.shown_id = turn.shown = ""
 
@@ -179,15 +220,26 @@ def _reason_failed(state: State, event: Event, fact: facts.ReasonFailed) -> None
             turn.failure = fact.error if fact.retry_at is None else None
 
 
+def _labelled(state: State, labels: Sequence[str]) -> None:
+    """These have entered the session, and stay."""
+    if labels:
+        state.labels += [label for label in labels if label not in state.labels]
+
+
 def _claimed(state: State, event: Event, fact: facts.ToolStarted) -> None:
+    _labelled(state, fact.labels)
     if call := _call(state, fact.call_id):
         call.attempt = fact.attempt
         call.effect = fact.effect
         call.arguments_digest = fact.arguments_digest
         call.dispatched = fact.dispatched
+        if state.turn is not None:
+            state.turn.tool_calls += 1
+            state.turn.exceeded = None
 
 
 def _settled(state: State, event: Event, fact: facts.ToolCompleted) -> None:
+    _labelled(state, fact.labels)
     call = _call(state, fact.result.call_id)
     if call is None or call.result is not None or state.turn is None:
         return
@@ -207,7 +259,7 @@ def _tell_results(state: State, turn: TurnState) -> None:
     for call in turn.calls.values():
         if call.result is not None:
             if doubt := state.doubts.get(call.call.id):
-                doubt.place = len(state.places)
+                doubt.place = call.place = len(state.places)  # one and the same, unless it was read back
             _say(state, tool_message(call.result), call.settled_at)
     turn.stop = None
 
@@ -216,9 +268,12 @@ def _retell(state: State, call: CallState, result: ToolResult, sequence: int) ->
     """From here on the model reads this result where it read that the call is in doubt."""
     if call.place is None:
         return
+    state.continuation = None
     state.places[call.place] = sequence
     state.retold += 1
-    if call.place >= state.unread:
+    if call.place < state.compacted:
+        learned(state, call, result)
+    elif call.place >= state.unread:
         state.messages[call.place - state.unread] = tool_message(result)
 
 
@@ -242,43 +297,31 @@ def _resolved(state: State, event: Event, fact: facts.CallResolved) -> None:
         state.turn.in_doubt = [it for it in state.turn.in_doubt if it.call_id != fact.call_id]
 
 
-def _ask_opened(state: State, event: Event, fact: facts.AskOpened) -> None:
-    state.asks[fact.ask_id] = fact
-    if call := _call(state, fact.call_id):
-        call.ask_id, call.asked = fact.ask_id, fact.arguments
-
-
-def _ask_answered(state: State, event: Event, fact: facts.AskAnswered) -> None:
-    _close_ask(state, fact.ask_id, fact.verdict, fact.reason)
-
-
-def _ask_expired(state: State, event: Event, fact: facts.AskExpired) -> None:
-    _close_ask(state, fact.ask_id, "denied", "nobody answered in time")
-
-
-def _close_ask(state: State, ask_id: str, verdict: Literal["approved", "denied"], reason: str) -> None:
-    ask = state.asks.pop(ask_id, None)
-    if ask is not None and (call := _call(state, ask.call_id)):
-        call.verdict, call.verdict_reason = verdict, reason
-
-
-def _decided(state: State, event: Event, fact: facts.HookDecided) -> None:
-    if fact.decision == "interrupt" and state.turn is not None:
-        state.turn.failure = Failure(code="interrupted", message=fact.reason)
-        state.turn.failure_stop = "interrupted"
+def _ruled(state: State, event: Event, fact: facts.PolicyDecided) -> None:
+    if (turn := state.turn) is None:
+        return
+    if fact.decision == "defer":
+        turn.recoveries = 0
+        later: CallState | TurnState = turn.calls.get(fact.call_id) or turn
+        later.deferred_until, later.deferrals = fact.until, later.deferrals + 1
+    elif fact.ends_turn:
+        turn.failure, turn.failure_stop = Failure(code=fact.code, message=fact.reason), "interrupted"
 
 
 def _completed(state: State, event: Event, fact: facts.TurnCompleted) -> None:
-    _end(state, "completed", fact.stop)
+    turn_ended(state, event.ts)
+    _end(state, "completed", fact.stop, reason=fact.reason)
 
 
 def _failed(state: State, event: Event, fact: facts.TurnFailed) -> None:
+    turn_ended(state, event.ts)
     _end(state, "failed", fact.stop, fact.error)
 
 
 def _cancelled(state: State, event: Event, fact: facts.TurnCancelled) -> None:
     turn_id = event.context.turn_id
     if state.turn is not None and state.turn.id == turn_id:
+        turn_ended(state, event.ts)
         _end(state, "cancelled", "cancelled")
         return
     state.queue = [entry for entry in state.queue if entry.turn_id != turn_id]
@@ -290,7 +333,9 @@ def _cancelled(state: State, event: Event, fact: facts.TurnCancelled) -> None:
     )
 
 
-def _end(state: State, status: TurnStatus, stop: TurnStop, error: Failure | None = None) -> None:
+def _end(
+    state: State, status: TurnStatus, stop: TurnStop, error: Failure | None = None, reason: str = ""
+) -> None:
     if (turn := state.turn) is None:
         return
     last = state.last_message
@@ -304,24 +349,19 @@ def _end(state: State, status: TurnStatus, stop: TurnStop, error: Failure | None
         text=last.text if last is not None and last.id == turn.output_id else "",
         error=error,
         in_doubt=tuple(turn.in_doubt),
+        answer=turn.answer,
+        reason=reason,
+        exceeded=turn.exceeded if stop == "budget" else None,
     )
     for entry in turn.steering:  # came too late to be heard: it becomes an input of its own
         state.queue.append(structs.replace(entry, turn_id=own_turn(entry.message)))
-    state.asks = {ask_id: ask for ask_id, ask in state.asks.items() if ask.call_id not in turn.calls}
+    turn_over(state, turn)
     state.turn = None
 
 
 def own_turn(message: Message) -> str:
     """The turn of an input that was meant for another turn and came too late."""
     return f"turn_{message.id.removeprefix('message_')}"
-
-
-def _written(state: State, event: Event, fact: facts.FileWritten) -> None:
-    state.files[fact.path] = fact
-
-
-def _deleted(state: State, event: Event, fact: facts.FileDeleted) -> None:
-    state.files.pop(fact.path, None)
 
 
 def _call(state: State, call_id: str) -> CallState | None:
@@ -335,6 +375,7 @@ _RULES: dict[type[Fact], Callable[[State, Event, Any], None]] = {
     facts.TurnStarted: _began,
     facts.TurnSteered: _steered,
     facts.TurnRecovered: _recovered,
+    facts.Drifted: _drifted,
     facts.OutputMessageCompleted: _replied,
     facts.OutputMessageShown: _shown,
     facts.OutputMessageReplaced: _replaced,
@@ -342,13 +383,16 @@ _RULES: dict[type[Fact], Callable[[State, Event, Any], None]] = {
     facts.ToolStarted: _claimed,
     facts.ToolCompleted: _settled,
     facts.CallResolved: _resolved,
-    facts.AskOpened: _ask_opened,
-    facts.AskAnswered: _ask_answered,
-    facts.AskExpired: _ask_expired,
-    facts.HookDecided: _decided,
+    facts.PolicyDecided: _ruled,
     facts.TurnCompleted: _completed,
     facts.TurnFailed: _failed,
     facts.TurnCancelled: _cancelled,
-    facts.FileWritten: _written,
-    facts.FileDeleted: _deleted,
+    **OF_FILES,
+    **OF_SUMMARIES,
+    **OF_BUDGETS,
+    **OF_ASKS,
+    **OF_ANSWERS,
+    **OF_DELIVERIES,
+    **OF_GUARDS,
+    **OF_HOOKS,
 }

@@ -5,20 +5,36 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Generator
 from decimal import Decimal
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Generic, Protocol, cast
 
-from msgspec import Struct
+import msgspec
+from msgspec import Struct, structs
 
-from holdfast.errors import RuntimeClosed, UnknownTurn
+from holdfast.control import TurnSnapshot, snapshot, terminal_of
+from holdfast.errors import NoOutput, RuntimeClosed, UnknownTurn, UsageError
 from holdfast.events import TURN_ENDS, AskOpened, Event, Failure, TurnStop
-from holdfast.follow import Signal
+from holdfast.facts.budgets import BudgetExceeded, in_words
+from holdfast.follow import Signal, TextDelta
 from holdfast.history import outcome_of
 from holdfast.journal import Journal
 from holdfast.messages import ToolResult, Usage
-from holdfast.state import Outcome, State, TurnStatus
+from holdfast.outcome import Answer, Outcome, TurnStatus
+from holdfast.partial import Partial
+from holdfast.shape import Shape
+from holdfast.state import State, TurnState
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar
+
+    T = TypeVar("T", default=str)
+else:
+    from typing import TypeVar
+
+    T = TypeVar("T")
+from holdfast.watching.filters import Filter
 
 
-class TurnResult(Struct, frozen=True, kw_only=True):
+class TurnResult(Struct, Generic[T], frozen=True, kw_only=True):
     """Where a turn came to rest: at its end, or waiting for somebody."""
 
     turn_id: str
@@ -38,11 +54,35 @@ class TurnResult(Struct, frozen=True, kw_only=True):
     """Calls that were cut off and of which nobody knows whether they had their effect."""
     cost: Decimal | None = None
     """Of its replies, in US dollars, exact; None where that of any is not known."""
+    answer: Answer | None = None
+    """What the model answered, where the caller asked for an answer of a certain type."""
+    value: T | None = None
+    """The same as a value, once it fits."""
+
+    reason: str = ""
+    """Why, in words, where `stop` alone does not say it."""
+    exceeded: BudgetExceeded | None = None
+    """The budget or rate that it ended or waits at: which, its limit, what was used of it, and what was asked for."""
 
     @property
-    def output(self) -> str:
-        """What the turn was for: its text."""
-        return self.text
+    def output(self) -> T:
+        """What the turn was for: the answer of the type that was asked for, else its text.
+
+        Raises `NoOutput`, which holds the last candidate, when the turn gave no answer of that type (yet).
+        """
+        if self.answer is None:
+            return cast("T", self.text)
+        if self.answer.fits and self.status == "completed":
+            return cast("T", self.value)
+        why = (
+            self.error.message
+            if self.error is not None
+            else f"it is {self.status} ({self.stop or 'not ended'})"
+        )
+        raise NoOutput(
+            f"turn {self.turn_id} gave no answer that fits {self.answer.contract}: {why}",
+            candidate=self.answer.text,
+        )
 
 
 def ended(outcome: Outcome) -> TurnResult:
@@ -56,6 +96,9 @@ def ended(outcome: Outcome) -> TurnResult:
         cost=outcome.cost,
         iterations=outcome.iterations,
         error=outcome.error,
+        answer=outcome.answer,
+        reason=outcome.reason,
+        exceeded=outcome.exceeded,
         in_doubt=outcome.in_doubt,
     )
 
@@ -86,16 +129,24 @@ def resting(state: State, turn_id: str) -> TurnResult:
         )
     return TurnResult(
         turn_id=turn_id,
-        status="waiting" if asks or turn.parked or turn.retry_at else "running",
+        status="waiting" if asks or turn.retry_at or _waits(turn) else "running",
         error=Failure(code="parked", message=PARKED.format(turn.recoveries)) if turn.parked else None,
         stop=None,
         text="",
         usage=turn.usage,
         cost=turn.cost,
         iterations=turn.iteration,
+        answer=turn.answer,
+        reason=in_words(turn.exceeded) if turn.exceeded is not None else "",
+        exceeded=turn.exceeded,
         asks=asks,
         in_doubt=tuple(turn.in_doubt),
     )
+
+
+def _waits(turn: TurnState) -> bool:
+    """Whether it waits for somebody, or for a time that a policy or a budget sets."""
+    return turn.parked or turn.put_off or turn.held_back
 
 
 Item = Event | Signal
@@ -118,31 +169,41 @@ class Driving(Protocol):
     async def cancel(self, turn_id: str, reason: str) -> TurnResult: ...
 
 
-class Turn:
+class Turn(Generic[T]):
     """One input brought to rest.
 
     `await turn` gives its `TurnResult` when it ends or waits for an answer; awaiting again after the answer goes on.
     `async for item in turn` gives its events from the first on, and signals as they happen, to its end. A reader that
-    falls more than 1,024 items behind gets `Lagged` and can read what it missed with `session.events(after=...)`.
+    falls more than 1,024 signals behind gets `Lagged` in place of what it missed; it misses no event.
     Letting go of the handle does not stop the turn.
     """
 
-    __slots__ = ("_driving", "_since", "id")
+    __slots__ = ("_driving", "_shape", "_since", "id")
 
-    def __init__(self, turn_id: str, driving: Driving, since: int = 0) -> None:
+    def __init__(self, turn_id: str, driving: Driving, since: int = 0, shape: Shape | None = None) -> None:
         self.id = turn_id
         self._driving = driving
         self._since = since
+        self._shape = shape
 
     def __repr__(self) -> str:
         return f"Turn({self.id!r}, {self.status})"
+
+    @property
+    def session_id(self) -> str:
+        """Of the session that it is in."""
+        return self._driving.journal.state.session_id
+
+    def as_filter(self) -> Filter:
+        """What a subscription to it is given."""
+        return Filter(sessions=(self.session_id,), turns=(self.id,))
 
     @property
     def status(self) -> TurnStatus:
         """Where the turn stands now. Of a turn before the session's last one only awaiting tells how it ended."""
         state = self._driving.journal.state
         status = state.status_of(self.id)
-        if status == "running" and (state.asks or (state.turn is not None and state.turn.parked)):
+        if status == "running" and (state.asks or (state.turn and _waits(state.turn))):
             return "waiting"
         if status is None and self.id in self._driving.journal.posted:
             return "queued"
@@ -154,28 +215,54 @@ class Turn:
         state = self._driving.journal.state
         return tuple(state.asks.values()) if state.turn is not None and state.turn.id == self.id else ()
 
-    def __await__(self) -> Generator[Any, None, TurnResult]:
-        return self._driving.result(self.id).__await__()
+    def __await__(self) -> Generator[Any, None, TurnResult[T]]:
+        return self._result().__await__()
+
+    async def _result(self) -> TurnResult[T]:
+        result = await self._driving.result(self.id)
+        return self._typed(result)
+
+    def _typed(self, result: TurnResult) -> TurnResult[T]:
+        """With the answer as a value: of the type that was asked for here, else as plain data."""
+        answer, shape = result.answer, self._shape
+        if shape is not None and answer is None:  # nothing was held against it yet
+            answer = Answer(contract=shape.contract.name, wrapped=shape.contract.wrapped)
+            result = structs.replace(result, answer=answer)
+        if answer is not None and answer.fits:
+            value = msgspec.json.decode(answer.text) if shape is None else shape.read(answer.text)
+            if shape is None and answer.wrapped:
+                value = value["value"]
+            result = structs.replace(result, value=value)
+        return cast("TurnResult[T]", result)
 
     async def __aiter__(self) -> AsyncIterator[Item]:
         if not (self._driving.journal.ours and self._driving.drives):
             async for event in self._from_elsewhere():
                 yield event
             return
-        with self._driving.journal.follow(self.id) as follower:
-            after = self._since
-            while after < follower.after:
-                page = await self._driving.journal.store.read(
-                    self._driving.journal.state.session_id, after=after
-                )
-                for event in page:
-                    if event.context.turn_id == self.id and event.sequence <= follower.after:
-                        yield event
-                        if event.type in TURN_ENDS:
-                            return
-                after = page[-1].sequence if page else follower.after
+        with self._driving.journal.follow(self.id, after=self._since) as follower:
             async for item in follower:
                 yield item
+
+    async def partials(self) -> AsyncIterator[Any]:
+        """What is complete and valid of a typed answer, while the model writes it: of an object a dict of the
+        properties that are there, each of its type; of a list the items that are there.
+
+        An answer that is given by a tool, or written by another process, comes whole, as the turn's result. Raises
+        `UsageError` for a turn that was not sent with `output` here.
+        """
+        if self._shape is None:
+            raise UsageError(
+                f"turn {self.id} was not sent with output=... here, so there is nothing to read its text as"
+            )
+        writing, partial = "", Partial(self._shape)
+        async for item in self:
+            if not isinstance(item, TextDelta):
+                continue
+            if item.message_id != writing:
+                writing, partial = item.message_id, Partial(self._shape)
+            if (value := partial.feed(item.text)) is not None:
+                yield value
 
     async def _from_elsewhere(self) -> AsyncIterator[Event]:
         """The events of a turn that another process drives, as they come onto the log. Taken over when it is gone."""
@@ -201,9 +288,18 @@ class Turn:
             resting.cancel()
             await asyncio.wait([resting])
 
-    async def cancel(self, reason: str = "") -> TurnResult:
+    async def snapshot(self) -> TurnSnapshot:
+        """All that is known of the turn now, by its log, whoever drives it. Raises `UnknownTurn`, `StoreError`."""
+        return await snapshot(self.id, self._driving.journal, self)
+
+    async def terminal(self) -> Event | None:
+        """The one event that ended the turn; None while it has not. Raises `UnknownTurn`, `StoreError`."""
+        return await terminal_of(self.id, self.session_id, self._driving.journal.store)
+
+    async def cancel(self, reason: str = "") -> TurnResult[T]:
         """Stop the turn: it ends in one `turn.cancelled`, and every call it started has an outcome.
 
         A turn that has already ended stays as it ended.
         """
-        return await self._driving.cancel(self.id, reason.encode(errors="replace").decode())
+        result = await self._driving.cancel(self.id, reason.encode(errors="replace").decode())
+        return self._typed(result)

@@ -15,9 +15,12 @@ from msgspec import structs
 
 from holdfast.errors import StoreCorrupt, StoreError
 from holdfast.events import CallResolved, Event, InputMessage, OutputMessageCompleted, ToolCompleted
+from holdfast.facts.answers import OutputChecked
+from holdfast.facts.guards import GuardDecided
 from holdfast.fold import apply
 from holdfast.messages import Message, tool_message
-from holdfast.state import Outcome, State, decode_state, encode_state
+from holdfast.outcome import Outcome
+from holdfast.state import State, decode_state, encode_state
 from holdfast.store import Snapshot, Store
 
 VERSION = 1
@@ -37,7 +40,7 @@ async def catch_up(state: State, store: Store) -> None:
     """Take in what the log has beyond this state."""
     while page := await store.read(state.session_id, after=state.sequence, limit=PAGE):
         for event in page:
-            apply(state, event)
+            _take_in(state, event)
 
 
 async def outcome_of(turn_id: str, session_id: str, store: Store) -> Outcome | None:
@@ -45,10 +48,19 @@ async def outcome_of(turn_id: str, session_id: str, store: Store) -> Outcome | N
     state = State(session_id=session_id)
     while page := await store.read(session_id, after=state.sequence):
         for event in page:
-            apply(state, event)
+            _take_in(state, event)
             if state.outcome is not None and state.outcome.turn_id == turn_id:
                 return state.outcome
     return None
+
+
+def _take_in(state: State, event: Event) -> None:
+    if event.sequence != state.sequence + 1 or event.session_id != state.session_id:
+        raise StoreCorrupt(
+            f"event {state.sequence + 1} of {state.session_id} says that it is number {event.sequence} of "
+            f"{event.session_id}; somebody changed it. Restore a backup"
+        )
+    apply(state, event)
 
 
 class History:
@@ -87,16 +99,19 @@ class History:
             _log.warning("no snapshot of %s could be kept: %s", state.session_id, error)
 
     async def recall(self, state: State) -> None:
-        """Have all messages of the transcript at hand, in the state."""
-        if state.unread:
-            state.messages[:0] = await self._read(state.places[: state.unread], state)
-            state.unread = 0
+        """Have all messages that the model is told at hand, in the state."""
+        while state.unread > state.compacted:
+            place = state.compacted, state.unread, state.retold
+            found = await self._read(state.places[place[0] : place[1]], state)
+            if place == (state.compacted, state.unread, state.retold):  # else somebody else did, meanwhile
+                state.messages[:0] = found
+                state.unread = state.compacted
 
     async def page(self, state: State, start: int, stop: int) -> list[Message]:
         """Messages `start` to `stop` (exclusive, from 0) of the transcript, wherever they are."""
         unread = state.unread
-        earlier = await self._read(state.places[start : min(stop, unread)], state)
-        return earlier + state.messages[max(start - unread, 0) : max(stop - unread, 0)]
+        later = state.messages[max(start - unread, 0) : max(stop - unread, 0)]  # before anything is awaited
+        return await self._read(state.places[start : min(stop, unread)], state) + later
 
     async def _read(self, places: list[int], state: State) -> list[Message]:
         if not places:
@@ -118,6 +133,8 @@ def _message_in(event: Event) -> Message:
     """The message that this event brought into the transcript."""
     match event.data:
         case InputMessage(message=message) | OutputMessageCompleted(message=message):
+            return message
+        case OutputChecked(repair=Message() as message) | GuardDecided(note=Message() as message):
             return message
         case ToolCompleted(result=result) | CallResolved(result=result) if result is not None:
             return tool_message(result)

@@ -10,7 +10,7 @@ from uuid_utils import uuid7
 
 from holdfast.errors import UsageError
 
-Prefix = Literal["session", "turn", "message", "event", "agent", "harness", "ask"]
+Prefix = Literal["session", "turn", "message", "event", "agent", "harness", "ask", "grant"]
 
 _HEX = re.compile(r"[0-9a-f]{32}\Z")
 

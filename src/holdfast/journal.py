@@ -14,18 +14,20 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from datetime import datetime
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 from msgspec import structs
 
-from holdfast.errors import SessionHeld, StoreCorrupt, Superseded, UsageError
+from holdfast.errors import AccountExceeded, SessionHeld, StoreCorrupt, Superseded, UsageError
 from holdfast.events import Event, EventContext, Fact, TurnRecovered
 from holdfast.fold import extend, unplaced
-from holdfast.follow import Follower, Signal
+from holdfast.folds.budgets import take_back
+from holdfast.follow import Follower, OfTurn, Signal
 from holdfast.history import History, catch_up
+from holdfast.privacy.audience import Audience
 from holdfast.services import Scope
 from holdfast.state import State, TurnState
-from holdfast.store import FREE, Store, Terms, Transaction
+from holdfast.store import FREE, Entry, Store, Terms, Transaction
 from holdfast.stragglers import Stragglers
 from holdfast.writer import READER, Writer, claim
 
@@ -74,6 +76,8 @@ class Journal:
         """An instant that was waited out: it has come, whatever the wall clock says since."""
         self._held = FREE
         self._taken: list[int] = []
+        self._entries: list[Entry] = []
+        self._reserving: asyncio.Future[None] | None = None
         self._holding = False
         """Whether others are kept away."""
         self._left = False
@@ -89,8 +93,8 @@ class Journal:
         self._published = state.sequence
         self._late: asyncio.TimerHandle | None = None
         self._owning: asyncio.Lock | None = None
-        self._followers: list[Follower] = []
-        self._derived: dict[type, Any] = {}
+        self.audience = Audience()
+        self._derived: dict[Callable[[], Any], Any] = {}
         self.driver: asyncio.Future[None] | None = None
         """The task that is bringing a turn to rest here, while it does."""
 
@@ -118,10 +122,10 @@ class Journal:
 
     def derived(self, kind: Callable[[], T]) -> T:
         """The one `kind()` of this journal: something computed from the state and kept to save work."""
-        key = cast("type", kind)
-        if key not in self._derived:
-            self._derived[key] = kind()
-        return cast("T", self._derived[key])
+        found: T | None = self._derived.get(kind)
+        if found is None:
+            found = self._derived[kind] = kind()
+        return found
 
     async def own(self) -> None:
         """Become the session's writer, if this journal is not: claim it, and take in what others wrote meanwhile.
@@ -130,6 +134,8 @@ class Journal:
         """
         if self.writer.name == READER:
             self._refuse_to_write()
+        if self._reserving is not None:
+            await asyncio.wait([self._reserving])
         if self.ours:
             return
         self._owning = self._owning or asyncio.Lock()
@@ -137,9 +143,7 @@ class Journal:
             await self._claim()
 
     def _refuse_to_write(self) -> None:
-        raise UsageError(
-            f"session {self.state.session_id} was opened read-only; open it with runtime.open(id)"
-        )
+        raise UsageError(f"session {self.state.session_id} was opened read-only; open it to write")
 
     async def _claim(self) -> None:
         if self.ours:
@@ -166,22 +170,20 @@ class Journal:
     async def _become_writer(self) -> int:
         """Claim the session and know all of its log. It is held only if something is owed soon."""
         while True:
-            hold = self._hold_until(self.state.due())
+            hold = self.writer.hold(self.state.due(), self.now())
             writer = Writer(name=self.writer.name, lease=hold)
             epoch = await claim(self.store, self.state.session_id, writer)
             await catch_up(self.state, self.store)
-            if hold or not self._hold_until(self.state.due()):
+            if hold or not self.writer.hold(self.state.due(), self.now()):
                 self._holding = hold > 0
                 return epoch
 
-    def _hold_until(self, due: datetime | None) -> float:
-        """Seconds for which to keep others away while this is due."""
-        if due is None or (due - self.now()).total_seconds() > self.writer.lease:
-            return 0.0
-        return self.writer.lease
-
     async def refresh(self) -> None:
-        """Take in what others wrote, if this journal is not the session's writer."""
+        """Take in what others wrote, if this journal is not, or no more, the session's writer."""
+        if self.ours and self.broken is None and self.driver is None and not self._staged:
+            head = await self.store.head(self.state.session_id)
+            if head is not None and head.epoch > self.epoch and self.driver is None:
+                self.epoch = UNCLAIMED
         if not self.ours:
             if self.broken is None:
                 await catch_up(self.state, self.store)
@@ -212,8 +214,15 @@ class Journal:
         """What was folded here and refused there never happened."""
         self.state = await self.history.load(self.state.session_id)
         self.epoch, self.broken, self._write = UNCLAIMED, None, None
-        for kept in (self._derived, self._staged, self._taken, self.answered):
+        for kept in (self._derived, self._staged, self._taken, self._entries, self.answered):
             kept.clear()
+
+    async def give_back(self) -> None:
+        """Let go of the session. That it was claimed leaves no trace, unless more than that is staged."""
+        if any(type(event.data) is not TurnRecovered for event in self._staged):
+            await self.flush()
+        await claim(self.store, self.state.session_id, structs.replace(self.writer, lease=0.0))
+        await self._forget()
 
     def leave(self) -> bool:
         """Let go for as long as nothing is due, if that is longer than a lease; whether it is. `own` comes back."""
@@ -223,24 +232,20 @@ class Journal:
         return True
 
     def _terms(self) -> Terms:
-        """Held while something is owed soon. The same object while nothing changes, which spares stores a check."""
-        due = self.state.due()
-        if due is None:
-            self._held = FREE
-        elif self._held.due != due or not self._held.hold:
-            hold = self._hold_until(due)
-            self._held = Terms(owner=self.writer.name if hold else "", hold=hold, due=due)
+        """What the next append says of the lease, of letters and of accounts."""
+        self._held = self.writer.terms(self.state.due(), self.now, self._held)
         self._holding = self._held.hold > 0
-        if not self._taken:
+        if not (self._taken or self._entries):
             return self._held
         taken, self._taken = tuple(self._taken), []
-        return structs.replace(self._held, taken=taken)
+        entries, self._entries = tuple(self._entries), []
+        return structs.replace(self._held, taken=taken, entries=entries)
 
     async def put_blob(self, data: bytes) -> str:
         """Keep these bytes, durably, for facts to refer to. Raises `UsageError` for a journal that may only read."""
         if self.writer.name == READER:
             self._refuse_to_write()
-        return await self.store.put_blob(data)
+        return await self.store.put_blob(self.audience.blob(data))
 
     async def keep_state(self) -> None:
         """Keep a snapshot of the state, if the session rests and it is worth the commit. Raises `StoreError` when what
@@ -256,9 +261,25 @@ class Journal:
         self.answered.add(number)
         self._taken.append(number)
 
+    def enter(self, *entries: Entry) -> None:
+        """What is recorded next changes accounts like this."""
+        self._entries.extend(entries)
+
+    async def reserve(self, fact: Fact, *entries: Entry) -> None:
+        """Record the fact and these entries, or neither. Raises `AccountExceeded`: then nothing happened, and the
+        journal goes on. Nobody else may stage anything until this returns; `own` waits for it."""
+        await self.flush()
+        self.stage(fact)
+        self.enter(*entries)
+        write = self._submit()
+        if not write.done():
+            self._reserving = write
+        await asyncio.shield(write)
+
     async def post(self, fact: Fact, context: EventContext | None = None) -> None:
         """Leave this fact for the session's writer to record, durably."""
         session_id = self.state.session_id
+        (fact,) = self.audience.clean((fact,), self.state.session_id)
         letter = unplaced(fact, context or self.context, self.now(), session_id)
         await self.store.post(session_id, letter)
         if letter.context.turn_id and self.state.status_of(letter.context.turn_id) is None:
@@ -272,8 +293,10 @@ class Journal:
             raise UsageError(
                 f"session {self.state.session_id} is not claimed; await journal.own() before writing"
             )
+        if not facts:
+            return
         now = self.now()
-        for fact in facts:
+        for fact in self.audience.clean(facts, self.state.session_id):
             self._staged.append(extend(self.state, fact, context or self.context, now))
 
     async def record(
@@ -338,10 +361,14 @@ class Journal:
 
     def _finished(self, write: asyncio.Future[None], events: list[Event]) -> None:
         error = write.exception()
+        if write is self._reserving:
+            self._reserving = None
         if error is None:
             self._published = events[-1].sequence
-            for follower in tuple(self._followers):
-                follower.offer_all(events)
+            self.audience.put(events)
+            return
+        if isinstance(error, AccountExceeded) and not self._staged and take_back(self.state, events):
+            self._write = None
             return
         if self.broken is None:
             self.broken = error
@@ -349,23 +376,25 @@ class Journal:
 
     def fail(self, error: BaseException) -> None:
         """Let those who follow know that nothing more will come, and why."""
-        for follower in tuple(self._followers):
-            follower.fail(error)
+        self.audience.fail(error)
 
     def publish(self, signal: Signal) -> None:
         """Show a signal to those who follow now."""
-        for follower in self._followers:
-            follower.offer_signal(signal)
+        self.audience.signal(signal, self.state.session_id)
 
     @property
     def followed(self) -> bool:
         """Whether anybody would see a signal."""
-        return bool(self._followers)
+        return self.audience.listening
 
-    def follow(self, turn_id: str = "", *, size: int = 1_024) -> Follower:
-        """Everything published from now on (of one turn, to its end), for a reader at most `size` items behind."""
-        follower = Follower(self._followers, after=self._published, size=size, turn_id=turn_id)
-        self._followers.append(follower)
+    def follow(self, turn_id: str = "", *, after: int | None = None) -> Follower:
+        """Every event above `after` (None: from now on), and signals; with `turn_id` those of that turn, to its end."""
+        feed = self.audience.join(self._published)
+        after = feed.count if after is None else after
+        follower = Follower(feed, self._read, OfTurn(turn_id), after=after, last_of=turn_id)
         if self.broken is not None:
             follower.fail(self.broken)
         return follower
+
+    async def _read(self, after: int, limit: int) -> list[Event]:
+        return await self.store.read(self.state.session_id, after=after, limit=limit)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 
 from holdfast.errors import SessionHeld, Superseded, UsageError
-from holdfast.events import EventContext, TurnCancelled
+from holdfast.events import EventContext, InputMessage, TurnCancelled
 from holdfast.journal import Journal
 from holdfast.manifest import Manifest
 from holdfast.store import Letter
 from holdfast.turn.admit import admit
+from holdfast.turn.document import keep_document
 
 End = Callable[[str, str, int], Awaitable[bool]]
 """Ends a turn for this reason, as this letter asks; whether there was still something to end."""
@@ -50,8 +51,10 @@ class Mail:
             return True
         if isinstance(said, TurnCancelled):
             return await end(letter.event.context.turn_id, said.reason, letter.number)
+        if isinstance(said, InputMessage):
+            await keep_document(journal, manifest, said.output)
         try:
-            if not admit(said, journal, manifest):
+            if not admit(said, journal, manifest, letter.event.ts):
                 return False
         except UsageError:
             return False

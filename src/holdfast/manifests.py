@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import replace
+
+from msgspec import Struct
 
 from holdfast.agent import Agent, Harness, read_layers, write_layers
-from holdfast.config import Config, Layer, Models
-from holdfast.errors import ConfigError, StoreReadOnly
+from holdfast.config import Config, Layer
+from holdfast.errors import ConfigError
 from holdfast.manifest import Manifest
+from holdfast.proof.documents import Documents
 from holdfast.registry import Registry
 from holdfast.resolve import Lent, resolve
 from holdfast.state import State
-from holdfast.store import Store, digest_of
+from holdfast.store import Store
 
 KEPT = 1_000
 """Manifests that are remembered. One that was forgotten is made again from its layers."""
@@ -25,8 +27,7 @@ ManifestKey = tuple[tuple[int, ...], Lent]
 """What a manifest follows from: the identities of its layers, and the services that are lent."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Resolved:
+class Resolved(Struct, frozen=True, kw_only=True):
     """A manifest, the layers it was made of (held, so that their identity stays theirs), and where they are written."""
 
     layers: Stack
@@ -35,14 +36,14 @@ class Resolved:
 
 
 class Manifests:
-    """The manifests of one runtime: `model` serves agents that name none; `agents` are known by name."""
+    """The manifests of one runtime: `base` is below every other layer; `agents` are known by name."""
 
-    def __init__(
-        self, store: Store, registry: Registry, *, model: Models | None, agents: Iterable[Agent]
-    ) -> None:
+    def __init__(self, store: Store, registry: Registry, base: Config, agents: Iterable[Agent]) -> None:
         self._store = store
+        self.documents = Documents(store)
+        """What every manifest that was made here says."""
         self._registry = registry
-        self._base = (Layer(name="runtime", config=Config(model=model)),) if model is not None else ()
+        self._base = (Layer(name="runtime", config=base),) if base != Config() else ()
         self._agents = {agent.name: agent for agent in agents}
         self._kept: dict[ManifestKey, Resolved] = {}
 
@@ -60,12 +61,11 @@ class Manifests:
         return (await self.of(layers, lent)).manifest
 
     async def _resolve(self, key: ManifestKey, layers: Stack) -> Resolved:
-        manifest = resolve((*self._base, *layers), names=self._registry, lent=key[1])
-        body = write_layers(layers)
-        with suppress(StoreReadOnly):  # then nothing can run under this manifest either
-            await self._store.put_blob(manifest.document)
-            await self._store.put_blob(body)
-        found = self._kept[key] = Resolved(layers=layers, manifest=manifest, written=digest_of(body))
+        made = resolve((*self._base, *layers), names=self._registry, lent=key[1])
+        written = await self.documents.put(write_layers(layers, made.origins))
+        manifest = replace(made, written=written)
+        await self.documents.keep(manifest)
+        found = self._kept[key] = Resolved(layers=layers, manifest=manifest, written=written)
         if len(self._kept) > KEPT:
             del self._kept[next(iter(self._kept))]
         return found

@@ -128,12 +128,15 @@ class Message(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     @property
     def text(self) -> str:
         """The words of the message; calls, thinking and images are left out."""
-        return "".join([part.text for part in self.content if isinstance(part, Text | ToolResult)])
+        return "".join([part.text for part in self.content if isinstance(part, _SPOKEN)])
 
     @property
     def calls(self) -> tuple[ToolCall, ...]:
         """The tool calls in this message, in the model's order."""
         return tuple([part for part in self.content if isinstance(part, ToolCall)])
+
+
+_SPOKEN = (Text, ToolResult)
 
 
 class Usage(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
@@ -147,6 +150,8 @@ class Usage(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """Part of `output_tokens`."""
 
     def __add__(self, other: Usage) -> Usage:
+        if self == NO_USAGE:
+            return other
         return Usage(
             input_tokens=self.input_tokens + other.input_tokens,
             output_tokens=self.output_tokens + other.output_tokens,
@@ -155,6 +160,8 @@ class Usage(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
             reasoning_tokens=self.reasoning_tokens + other.reasoning_tokens,
         )
 
+
+NO_USAGE = Usage()
 
 Content = str | tuple[Part, ...]
 """What a user says: words, or text, images and documents."""

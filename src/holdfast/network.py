@@ -34,13 +34,13 @@ Refusal = UrlFault | Literal["blocked", "not-allowed"]
 MAX_URL_BYTES = 8192
 _HOW = "Write a host (example.com), a host and all below it (*.example.com) or a prefix (https://example.com/api/)"
 _DEFAULT_PORTS = {"http": 80, "https": 443}
-_PARTS = re.compile(r"(?:([A-Za-z][A-Za-z0-9+.-]*):)?(?://([^/?#]*))?([^?#]*)(?:\?([^#]*))?(?:#.*)?")
-_AUTHORITY = re.compile(r"(\[[^\]]*\][^:]*|[^:]*)(?::(?:0*([1-9][0-9]{0,4}))?)?")
-_LABEL = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?")
-_NUMBER = re.compile(r"0x([0-9a-f]*)|0([0-7]*)|([1-9][0-9]*)")
+_PARTS = r"(?:([A-Za-z][A-Za-z0-9+.-]*):)?(?://([^/?#]*))?([^?#]*)(?:\?([^#]*))?(?:#.*)?"
+_AUTHORITY = r"(\[[^\]]*\][^:]*|[^:]*)(?::(?:0*([1-9][0-9]{0,4}))?)?"
+_LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
+_NUMBER = r"0x([0-9a-f]*)|0([0-7]*)|([1-9][0-9]*)"
 _SAFE = "/:@!$&'()*+,;=%[]"  # stays as it is in a path or query
 _UNSEEN = frozenset({"Cc", "Cf", "Cs", "Zs", "Zl", "Zp"})
-_BLANK = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\ufe00-\ufe0f\U000e0100-\U000e01ef]")
+_BLANK = "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\ufe00-\ufe0f\U000e0100-\U000e01ef]"
 _IN_LABELS = frozenset({"Ll", "Lm", "Lo", "Mn", "Mc", "Nd"})
 
 
@@ -117,7 +117,7 @@ def read_url(text: str) -> Url | UrlFault:
     """The URL in this text, or what is wrong with it. Stricter than a browser: no character is skipped or guessed."""
     if len(text.encode("utf-8", "surrogatepass")) > MAX_URL_BYTES:
         return "url-too-long"
-    parts = _PARTS.fullmatch(text)
+    parts = re.fullmatch(_PARTS, text)
     if parts is None or "\\" in text or not _UNSEEN.isdisjoint(map(unicodedata.category, text)):
         return "bad-url"
     scheme, authority = (parts[1] or "").lower(), parts[2]
@@ -125,7 +125,7 @@ def read_url(text: str) -> Url | UrlFault:
         return "scheme" if scheme else "no-scheme"
     if authority is None or "@" in authority:
         return "bad-url" if authority is None else "userinfo"
-    place = _AUTHORITY.fullmatch(authority)
+    place = re.fullmatch(_AUTHORITY, authority)
     port = int(place[2] or _DEFAULT_PORTS[scheme]) if place else 65536
     if place is None or port > 65535:
         return "bad-port"
@@ -153,19 +153,19 @@ def _label(label: str) -> str:
     """One label as the DNS writes it; empty when it cannot be one."""
     if not label.isascii():
         kinds = [unicodedata.category(character) for character in label if character != "-"]
-        plain = _IN_LABELS.issuperset(kinds) and not kinds[0].startswith("M") and not _BLANK.search(label)
+        plain = _IN_LABELS.issuperset(kinds) and not kinds[0].startswith("M") and not re.search(_BLANK, label)
         rest = re.sub("[ßς]", "", label)  # the two that fold and yet are letters of their own
         if not plain or unicodedata.normalize("NFKC", rest.casefold()) != rest:
             return ""
         label = "xn--" + label.encode("punycode").decode("ascii")
     elif label.startswith("xn--") and _label(label[4:].encode().decode("punycode", "replace")) != label:
         return ""
-    return label if _LABEL.fullmatch(label) else ""
+    return label if re.fullmatch(_LABEL, label) else ""
 
 
 def _ipv4(labels: list[str]) -> str:
     """The address in any spelling that a resolver takes, such as `0x7f.1` for 127.0.0.1."""
-    found = [_NUMBER.fullmatch(label) for label in labels]
+    found = [re.fullmatch(_NUMBER, label) for label in labels]
     numbers = [int(m[m.lastindex] or "0", (16, 8, 10)[m.lastindex - 1]) for m in found if m and m.lastindex]
     if len(labels) > 4 or len(numbers) < len(labels):
         return ""

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from holdfast.capability import Capability, CapabilityFactory, CapabilityRef
-from holdfast.catalogue import ModelInfo, pricing
+from holdfast.catalogue import ModelInfo, known, pricing, window
 from holdfast.driver import Driver, Price
 from holdfast.errors import ConfigError, UnknownCapability, UnknownModel
 from holdfast.store import Store
@@ -35,7 +35,10 @@ POSTGRES = "holdfast.stores.postgres:PostgresStore"
 """What serves a store given as a URL like `postgresql://user@host/database`."""
 
 CAPABILITIES: dict[str, str] = {
+    "compaction": "holdfast.capabilities.compaction:compaction",
     "files": "holdfast.capabilities.files:files",
+    "questions": "holdfast.capabilities.questions:questions",
+    "workspace_hooks": "holdfast.capabilities.workspace_hooks:workspace_hooks",
 }
 """Built-in capabilities by name."""
 
@@ -87,6 +90,17 @@ class Registry:
     def pricing(self, model: str, driver: Driver) -> Price:
         """How replies of this driver to a request for this model are priced."""
         return pricing(model, getattr(driver, "host", ""), self._models.get(model))
+
+    def info(self, model: str) -> ModelInfo | None:
+        """What is known of a model by its whole name: how much it takes and gives, what it can do, what it costs. By
+        `models` where they say so, else by the catalogue; None when neither knows it. Raises `UnknownModel`.
+        """
+        driver, _ = self.driver(model)
+        return known(model, getattr(driver, "host", ""), self._models.get(model))
+
+    def window(self, model: str, driver: Driver) -> int | None:
+        """Tokens that this model can take in at most; None where that is not known."""
+        return window(model, getattr(driver, "host", ""), self._models.get(model))
 
     def capability(self, ref: CapabilityRef) -> Capability:
         """The capability asked for. Raises `UnknownCapability`, or `ConfigError` for a bad configuration."""

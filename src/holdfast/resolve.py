@@ -11,12 +11,14 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from functools import reduce
 from typing import Any, NoReturn, Protocol
 
 import msgspec
 
-from holdfast.capability import Capability, CapabilityRef, SeedFile
+from holdfast.capability import Capability, CapabilityRef, Compaction, SeedFile
+from holdfast.commands.hook import CommandHook
 from holdfast.config import (
     CONFIG_FIELDS,
     DEFAULT_LIMITS,
@@ -34,6 +36,7 @@ from holdfast.config import (
 )
 from holdfast.driver import Driver, Price, Settings
 from holdfast.errors import CapabilityCycle, ConfigError, MissingService, UnknownCapability, UnknownModel
+from holdfast.hook import Hook
 from holdfast.manifest import Manifest, Origin, Route
 from holdfast.network import NetworkAccess, check_rule
 from holdfast.services import Key
@@ -56,6 +59,10 @@ class Names(Protocol):
         """How replies of this driver to a request for this model are priced."""
         ...
 
+    def window(self, model: str, driver: Driver) -> int | None:
+        """Tokens that this model can take in at most; None where that is not known."""
+        ...
+
     def capability(self, ref: CapabilityRef) -> Capability:
         """The capability. Raises `UnknownCapability`, or `ConfigError` for a configuration that does not fit."""
         ...
@@ -75,18 +82,22 @@ def resolve(layers: Sequence[Layer], *, names: Names, lent: Lent = frozenset()) 
     tools = last_wins([tool for cap in capabilities for tool in cap.tools] + list(config.tools), "name")
     _check_services(tools, capabilities, lent)
     limits: Limits = topmost_fields(DEFAULT_LIMITS, config.limits)
+    compaction = next((it.compaction for it in reversed(capabilities) if it.compaction is not None), None)
     manifest = Manifest(
-        routes=routes,
+        routes=_windowed(routes, compaction, names),
+        compaction=compaction,
+        summariser=_summariser(compaction, names),
         instructions=_instructions(config, capabilities),
         settings=config.settings or Settings(),
         tools={tool.name: tool for tool in tools},
         capabilities=tuple(_ref(name, config) for name in expanded),
         files=last_wins([file for cap in capabilities for file in cap.files] + list(config.files), "path"),
         mcp_servers=config.mcp_servers,
-        hooks=last_wins([hook for cap in capabilities for hook in cap.hooks] + list(config.hooks), "id"),
+        hooks=_hooks(config, capabilities),
         policies=last_wins(
             [it for cap in capabilities for it in cap.policies] + list(config.policies), "name"
         ),
+        guards=last_wins([it for cap in capabilities for it in cap.guards] + list(config.guards), "id"),
         network=config.network or NetworkAccess(),
         max_iterations=_positive(limits.max_iterations, "max_iterations"),
         turn_timeout=None if limits.turn_timeout is None else _positive(limits.turn_timeout, "turn_timeout"),
@@ -97,10 +108,27 @@ def resolve(layers: Sequence[Layer], *, names: Names, lent: Lent = frozenset()) 
         result_bytes=_positive(limits.result_bytes, "result_bytes"),
         parallel_calls=config.parallel_calls is not False,
         locale=config.locale or "",
+        approver=config.approver,
+        rules=config.rules,
+        taint=config.taint,
+        budgets=config.budgets,
+        rates=config.rates,
+        repeated_calls=_positive(limits.repeated_calls, "repeated_calls") if limits.repeated_calls else 0,
         origins=tuple(_origins(layers, capabilities)),
     )
     _check_document(manifest)
     return manifest
+
+
+def _hooks(config: Config, capabilities: Iterable[Capability]) -> tuple[Hook, ...]:
+    """Those of capabilities, then those that are data, then those that are code, without the muted ones."""
+    data = [hook for hook in config.hooks if isinstance(hook, CommandHook)]
+    code = [hook for hook in config.hooks if not isinstance(hook, CommandHook)]
+    every = last_wins([*(hook for cap in capabilities for hook in cap.hooks), *data, *code], "id")
+    hooks = tuple([hook for hook in every if hook.id not in config.muted_hooks])
+    for hook in hooks:
+        hook.check()
+    return hooks
 
 
 def _check_document(manifest: Manifest) -> None:
@@ -147,6 +175,26 @@ def _route(layers: Iterable[Layer], model: ModelRef, names: Names) -> Route:
     return Route(model=model, driver=driver, name=name, price=names.pricing(model, driver))
 
 
+def _windowed(routes: tuple[Route, ...], compaction: Compaction | None, names: Names) -> tuple[Route, ...]:
+    """The routes with how much their models take in, where that matters."""
+    if compaction is None:
+        return routes
+    return tuple(replace(it, window=names.window(it.model, it.driver)) for it in routes)
+
+
+def _summariser(compaction: Compaction | None, names: Names) -> Route | None:
+    """The model that summarises, where it is not the one that the turn asks."""
+    if compaction is None or not compaction.model:
+        return None
+    model = compaction.model
+    try:
+        driver, name = names.driver(model)
+    except UnknownModel as error:
+        raise UnknownModel(f"capability 'compaction': {error}") from None
+    price, window = names.pricing(model, driver), names.window(model, driver)
+    return Route(model=model, driver=driver, name=name, price=price, window=window)
+
+
 def _expand(
     layers: Iterable[Layer], refs: Iterable[CapabilityRef | Capability], names: Names
 ) -> dict[str, Capability]:
@@ -172,11 +220,20 @@ def _expand(
             raise UnknownCapability(f"{who}: {error}") from None
         for dependency in capability.depends:
             visit(dependency, (*chain, name))
-        done[name] = capability
+        done[name] = _namespaced(capability)
 
     for name in explicit:
         visit(name, ())
     return done
+
+
+def _namespaced(capability: Capability) -> Capability:
+    """The capability, with its name at the beginning of the ids of its hooks."""
+    space = f"{capability.name}:"
+    if all(hook.id.startswith(space) for hook in capability.hooks):
+        return capability
+    named = [it if it.id.startswith(space) else replace(it, id=space + it.id) for it in capability.hooks]
+    return msgspec.structs.replace(capability, hooks=tuple(named))
 
 
 def _ref(name: str, config: Config) -> CapabilityRef:
@@ -211,6 +268,10 @@ _KEYED = {
     "mcp_servers": "name",
     "hooks": "id",
     "policies": "name",
+    "guards": "id",
+    "rules": "id",
+    "budgets": "name",
+    "rates": "name",
 }
 _MERGED = ("instructions", "network")
 _NESTED = ("limits", "settings")
@@ -237,6 +298,8 @@ def _origins(layers: Sequence[Layer], capabilities: Iterable[Capability]) -> Ite
         for name, value in msgspec.structs.asdict(DEFAULT_LIMITS).items()
         if value is not None and f"limits.{name}" not in found
     ]
+    if "taint" not in found:
+        defaults.append(Origin(field="taint", value="ask", layers=("default",)))
     return [*found.values(), *defaults]
 
 
@@ -245,12 +308,14 @@ def _contributed(capability: Capability) -> Iterable[Origin]:
     who = (f"capability {capability.name}",)
     for dependency in capability.depends:
         yield Origin(field=f"capabilities.{dependency}", value="{}", layers=who)
-    for name in ("tools", "files", "hooks", "policies"):
+    for name in ("tools", "files", "hooks", "policies", "guards"):
         for field, value in _values(name, getattr(capability, name)):
             yield Origin(field=field, value=value, layers=who)
 
 
 def _values(name: str, value: Any) -> Iterable[tuple[str, str]]:
+    if name == "muted_hooks":
+        return [(f"{name}.{hook}", "muted") for hook in value]
     if key := _KEYED.get(name):
         return [(f"{name}.{getattr(entry, key)}", _short(entry)) for entry in value]
     if name in _NESTED:
@@ -271,7 +336,7 @@ def _short(value: Any) -> str:
         return _short(", ".join(_short(item) for item in value))
     if isinstance(value, McpServer):
         return value.url or " ".join(value.command)
-    if hasattr(value, "describe"):  # a hook or a policy
+    if hasattr(value, "describe"):  # a hook, a policy or the approver
         value = msgspec.json.encode(value.describe()).decode()
     text = value if isinstance(value, str) else getattr(value, "wire", None) or repr(value)
     return text if len(text) <= 80 else text[:77] + "..."

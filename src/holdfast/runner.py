@@ -8,14 +8,18 @@ from datetime import datetime
 from itertools import chain
 from typing import Any
 
+from holdfast.drift import Drift
 from holdfast.errors import RuntimeClosed, Superseded
 from holdfast.events import EventContext, TurnCancelled
 from holdfast.handle import TurnResult, ended, from_log, resting
 from holdfast.journal import Journal
 from holdfast.mail import Mail
 from holdfast.manifest import Manifest
+from holdfast.turn.after import catch_up, overdue
+from holdfast.turn.deliver import again_at, deliver, deliverable
 from holdfast.turn.finish import finish
 from holdfast.turn.loop import Rest, Waiting, run_turn
+from holdfast.turn.step import Wait
 
 Spawn = Callable[[Coroutine[Any, Any, None]], "asyncio.Future[None]"]
 
@@ -31,6 +35,7 @@ class Runner:
         *,
         drives: bool = True,
         listen: Callable[[], None] = lambda: None,
+        drift: Drift | None = None,
     ) -> None:
         self.journal = journal
         self._spawn = spawn
@@ -40,6 +45,8 @@ class Runner:
         self.drives = drives
         self.manifest = manifest
         """What the next turn would run under."""
+        self.drift = drift
+        """What becomes of a turn whose manifest has changed, or whose agent is out of use; None: it goes on."""
         self._task: asyncio.Future[None] | None = None
         self._waiters: dict[str, list[asyncio.Future[TurnResult]]] = {}
         self._last: TurnResult | None = None
@@ -57,8 +64,13 @@ class Runner:
         self.patient = True
         """Whether to stay while a model call is due again only after some time. A worker does not."""
 
-    async def begins_with(self) -> Manifest | None:
-        """What a turn that begins here runs under; None where others drive, and begin it."""
+    async def begins_with(self, key: str = "") -> Manifest | None:
+        """What a turn that begins here runs under; None where others drive, and begin it.
+
+        Raises `AgentUnavailable` for what was not accepted before, under this key.
+        """
+        if self.drift is not None and key not in self.journal.state.keys:
+            await self.drift.check_available()
         return await self.manifest() if self.drives else None
 
     def check_open(self) -> None:
@@ -104,25 +116,30 @@ class Runner:
         """The turn at rest. Raises what broke it when the log or configuration did, `UnknownTurn` for a stranger."""
         if self._last is not None and self._last.turn_id == turn_id:
             return self._last
-        if self.drives and not self.busy and not self.journal.ours and not self._retiring:
+        if not self.drives:
+            await self.journal.refresh()
+        elif not self.busy and not self.journal.ours and not self._retiring:
             await self._until_ours(turn_id)
         status = self.journal.state.status_of(turn_id)
         if status in ("running", "queued"):
-            if self.busy and not self._resting:
-                return await self._wait(turn_id)
-            if self._failure is not None:
-                raise self._failure
-            if not self._resting:
-                self.check_open()
-                if self._is_idle():
-                    self.start()
-                    return await self._wait(turn_id)
-            return resting(self.journal.state, turn_id)
+            return await self._result_of_one_underway(turn_id)
         if status is not None:
             await self.journal.flush()  # the last turn's end may still be on its way
         elif await self._mail.pending(turn_id) or self._underway(turn_id):
             return resting(self.journal.state, turn_id)
         return await from_log(turn_id, self.journal)
+
+    async def _result_of_one_underway(self, turn_id: str) -> TurnResult:
+        if self.busy and not self._resting:
+            return await self._wait(turn_id)
+        if self._failure is not None:
+            raise self._failure
+        if not self._resting:
+            self.check_open()
+            if self._is_idle():
+                self.start()
+                return await self._wait(turn_id)
+        return resting(self.journal.state, turn_id)
 
     async def _until_ours(self, turn_id: str) -> None:
         """While another process works on this turn, follow its log; take over when that process is gone."""
@@ -224,7 +241,10 @@ class Runner:
                 await self.collect()
             if not self.journal.ours and not await self._regain():
                 return False
-            more = await self._rest(await self.manifest())
+            manifest = await self.manifest()
+            if self.drift is not None and not self._cancel_asked():
+                manifest = await self.drift.under(manifest)
+            more = await self._rest(manifest)
             if not more:
                 await self._announce_ended()  # what ended elsewhere while this writer had let go
             return self._interrupted() or more
@@ -265,24 +285,23 @@ class Runner:
         starts, self._resting = self._starts, False
         self.journal.driver = self._task
         try:
-            if cancel := self._cancel_asked():
-                if cancel[2]:
-                    self.journal.take(cancel[2])
-                rest: Rest = await finish("cancelled", self.journal, manifest, cancel[1])
-            else:
-                rest = await run_turn(self.journal, manifest, self._told_to_stop)
+            rest = await self._go_on(manifest)
         finally:
             self.journal.driver = None
+        if rest is None:
+            return True
         if not isinstance(rest, Waiting):
             self._announce(ended(rest))
             await self.journal.keep_state()
-            return not self._retiring and (self.journal.state.due() is not None or self._starts != starts)
+            more = self.journal.state.due() is not None or self._starts != starts
+            return bool(deliverable(self.journal)) or (not self._retiring and more)
         if self._starts != starts:
             return not self._retiring
         turn = self.journal.state.turn
-        if rest.wait.asks or (turn is not None and turn.parked):
+        put_off = rest.wait.deferred and self._retiring
+        if rest.wait.asks or put_off or (turn is not None and (turn.parked or turn.held_back)):
             self._announce_rest()
-        if rest.wait.until is None or (self._retiring and rest.wait.asks):
+        if rest.wait.until is None or (self._retiring and rest.wait.asks) or put_off:
             return False
         away = self.journal.leave()
         if away and not self.patient:
@@ -294,6 +313,23 @@ class Runner:
             await self._announce_ended()
             seen = await self.journal.store.woken(1.0, seen)
         return True
+
+    async def _go_on(self, manifest: Manifest) -> Rest | None:
+        """End the turn as somebody asked, or do what is owed after one (None), or bring the turn to rest."""
+        if cancel := self._cancel_asked():
+            if cancel[2]:
+                self.journal.take(cancel[2])
+            return await finish("cancelled", self.journal, manifest, cancel[1])
+        if before := overdue(self.journal):
+            await catch_up(before, self.journal, manifest)
+            return None
+        if owed := deliverable(self.journal):
+            await deliver(owed[0], self.journal, manifest)
+            return None
+        rest = await run_turn(self.journal, manifest, self._told_to_stop)
+        if isinstance(rest, Waiting) and not self._retiring and (until := again_at(self.journal)):
+            return Waiting(Wait(until=until))
+        return rest
 
     async def _pause(self, until: datetime) -> None:
         """Sleep until this instant, or until somebody starts the runner again."""

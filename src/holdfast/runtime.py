@@ -9,33 +9,48 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from contextlib import suppress
 from functools import partial
 from types import TracebackType
 from typing import Any, Self
 from weakref import WeakValueDictionary, ref
 
+from holdfast.accounts import Accounts, check_shared
 from holdfast.agent import Agent, Harness
+from holdfast.approver import Answering, Approver, approver_of
 from holdfast.clock import Clock, SystemClock
+from holdfast.commands.hook import check_commands
 from holdfast.config import Config, Models
 from holdfast.engines.local import Report, Worker, log
-from holdfast.errors import ConfigError, RuntimeClosed, SessionHeld, StoreError, UnknownSession
-from holdfast.events import Fact, SessionCreated
+from holdfast.errors import (
+    ConfigError,
+    ManifestDrifted,
+    RuntimeClosed,
+    SessionHeld,
+    UnknownSession,
+)
+from holdfast.events import SessionCreated
 from holdfast.history import History
 from holdfast.ids import check_id, new_id
 from holdfast.journal import FIRST, UNCLAIMED, Journal
 from holdfast.manifests import Manifests, Stack, own, stack
+from holdfast.outcome import TurnStatus
+from holdfast.privacy.redact import Redactor, check_secret, passwords_in
 from holdfast.registry import Registry
 from holdfast.runner import Runner
-from holdfast.services import FILES, Key, Later, Scope
+from holdfast.services import FILES, NO_PAYMENTS, PAYMENTS, Key, Later, Scope
 from holdfast.session import Session
-from holdfast.state import State, TurnStatus
-from holdfast.store import Head, Store
+from holdfast.sink import SINKS, Ends, Sink, Sinks
+from holdfast.standards import DEPENDENCIES, OnDrift, Standards
+from holdfast.state import State
+from holdfast.store import Head, Listing, Store
 from holdfast.stores.memory import MemoryStore
-from holdfast.stragglers import Stragglers
-from holdfast.turn.input import check_metadata, check_text
-from holdfast.workspace.log_files import LogFiles
+from holdfast.turn.input import check_label, check_metadata
+from holdfast.turn.till import Till
+from holdfast.upkeep import Upkeep
+from holdfast.watching.subscription import Gallery, Subscription, View, Watchable, subscribe
+from holdfast.workspace.log_files import LogFiles, files_of
 from holdfast.writer import LEASE, READER, Writer, release_the_dead, this_process
 
 Services = Mapping[Key[Any], Any]
@@ -45,19 +60,17 @@ _Given = tuple[Stack | None, Stack]
 """The layers given instead of the session's own, and those on top."""
 
 
-LETTERS = 0.2
-"""Seconds between looks for what other processes leave for the sessions at work here."""
-
-
 class Runtime:
     """Sessions on a store.
 
     `store` is a path (one SQLite file), a `Store`, or None (everything in memory). `model` serves agents that name
     none. `services` are lent to every session. `registry` adds drivers and capabilities. `agents` are known by name, so
-    that `open` finds a session's agent again. Leaving the context waits `drain` seconds for running turns to rest.
+    that `open` finds a session's agent again. `approver` is asked first whenever somebody must answer. Leaving the
+    context waits `drain` seconds for running turns to rest. `on_drift` says what becomes of a turn that is gone on with
+    here and was begun under another manifest: `continue` under today's, `pin` it to its own, or `refuse`.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - independent options of the front door, given by name
         self,
         store: str | os.PathLike[str] | Store | None = None,
         *,
@@ -68,29 +81,35 @@ class Runtime:
         clock: Clock | None = None,
         drain: float = 30.0,
         lease: float = LEASE,
+        approver: Approver | Answering | None = None,
+        on_drift: OnDrift = "continue",
     ) -> None:
         self.registry = registry or Registry()
         self.store: Store = _store(store, self.registry)
         self.clock: Clock = clock or SystemClock()
-        self._stragglers = Stragglers()
-        self._manifests = Manifests(self.store, self.registry, model=model, agents=agents)
+        self._manifests = Manifests(
+            self.store, self.registry, Config(model=model, approver=approver_of(approver)), agents
+        )
+        self._standards = Standards(
+            self.store, self.clock.now, self.registry, self._manifests.documents, on_drift
+        )
         self._services: dict[Key[Any], Any] = dict(services or {})
-        self._lent: frozenset[Key[Any]] = frozenset({FILES, *self._services})
+        self._lent: frozenset[Key[Any]] = frozenset({FILES, PAYMENTS, *self._services})
         self._drain = drain
         self._writer = this_process(lease)
-        self._heart: asyncio.Task[None] | None = None
-        self._may_hold = False
-        """Whether any session here may have claimed a lease."""
-        self._open = False
-        self._tasks: set[asyncio.Future[None]] = set()
-        self._post: asyncio.TimerHandle | asyncio.Task[None] | None = None
-        """When letters are looked for next."""
         self._runners: WeakValueDictionary[str, Runner] = WeakValueDictionary()
         self._opening: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._sinks = Sinks()
+        self._redactor = Redactor()
+        self._redactor.learn(passwords_in(store))
+        self._gallery = Gallery(self.store, self._runners)
+        self._upkeep = Upkeep(self.store, self._writer, self._runners, self._standards.roster.fresh)
 
     async def __aenter__(self) -> Self:
+        self._redactor.learn_from(self.store)
+        self._redactor.watch_logs()
         await self.store.open()
-        self._open = True
+        self._upkeep.open = True
         return self
 
     async def __aexit__(
@@ -101,42 +120,21 @@ class Runtime:
     @property
     def stragglers(self) -> tuple[str, ...]:
         """Tools, models and hooks that were told to stop and go on all the same; what comes of them is dropped."""
-        return self._stragglers.names
+        return self._upkeep.stragglers.names
 
     async def close(self, *, drain: float = 0.0) -> None:
         """Let running turns rest for `drain` seconds, stop them, close drivers and store. What was cut off stays owed
         in the log and goes on when its session is opened again."""
-        self._open = False
-        for runner in list(self._runners.values()):
-            runner.retire()
-        if self._tasks and drain > 0:
-            await asyncio.wait(self._tasks, timeout=drain)
-        for task in self._tasks:
-            task.cancel()
-        if self._tasks:
-            await asyncio.wait(self._tasks)
-        for runner in list(self._runners.values()):
-            runner.stop()
+        await self._upkeep.rest(drain)
         try:
-            await self._stragglers.end()
-            await self._let_go()
+            await self._gallery.close(
+                RuntimeClosed("the runtime was closed; subscribe again with another one")
+            )
+            await self._upkeep.end()
             await self.registry.close()
         finally:
             await self.store.close()
-
-    async def _let_go(self) -> None:
-        """End the heartbeat and the leases, so that others need not wait for them to run out."""
-        if self._post is not None:
-            self._post.cancel()
-            self._post = None
-        if self._heart is not None:
-            self._heart.cancel()
-            await asyncio.wait([self._heart])
-            self._heart = None
-        if self._may_hold:
-            self._may_hold = False
-            with suppress(StoreError):  # then they run out by themselves
-                await self.store.renew(self._writer.name, 0.0)
+            self._redactor.leave_logs()
 
     async def session(
         self,
@@ -147,15 +145,18 @@ class Runtime:
         metadata: Mapping[str, str] | None = None,
         config: Config | None = None,
         services: Services | None = None,
+        principal: str = "",
+        organisation: str = "",
     ) -> Session:
         """A new session. Layers from the root up: `harness`, `agent` (either may be left out), then `config`.
 
         `services` are lent to this session on top of the runtime's. The session is durable with its first input, or
         at once when its layers bring files, which its workspace on the log then starts with.
-        Raises `ConfigError` when the layers do not make a manifest, `InputRejected` for text that no log can hold.
+        Raises `AgentUnavailable` for an agent or harness that was archived, `ConfigError` when the layers do not make a
+        manifest, `InputRejected` for text that no log can hold.
         """
-        self._check_open()
-        check_text(title=title)
+        self._upkeep.check_open()
+        check_label(title=title, principal=principal, organisation=organisation)
         check_metadata(metadata or {})
         if agent is not None:
             self._manifests.know(agent)
@@ -163,7 +164,10 @@ class Runtime:
         state = State(session_id=new_id("session"))
         journal = Journal(self.store, self.clock.now, state, epoch=FIRST, writer=self._writer)
         session = self._seat(journal, layers, services)
+        await journal.scope[DEPENDENCIES].check()
         resolved = await self._manifests.of(layers, self._lent_with(services))
+        check_shared(resolved.manifest, self.store, principal, organisation)
+        check_commands(resolved.manifest.hooks, {**self._services, **(services or {})}.get(FILES))
         journal.stage(
             SessionCreated(
                 harness=harness.name if harness else "",
@@ -171,6 +175,8 @@ class Runtime:
                 layers=resolved.written,
                 title=title,
                 metadata=dict(metadata or {}),
+                principal=principal,
+                organisation=organisation,
             )
         )
         files = journal.scope[FILES] if resolved.manifest.files else None
@@ -189,27 +195,38 @@ class Runtime:
         services: Services | None = None,
         drive: bool = True,
         read_only: bool = False,
+        on_drift: OnDrift | None = None,
     ) -> Session:
         """A session that exists. Whatever its log says is owed goes on at once, unless another process is at it.
 
         Without `agent` and `harness`, the session's own are used: an agent of that name that this runtime knows, else
         what the log holds of them (everything but functions). Without `drive` inputs and answers are recorded, and
-        whoever drives the session goes on with them; with `read_only` nothing is written.
+        whoever drives the session goes on with them; with `read_only` nothing is written. `on_drift` as the runtime has
+        it, for this session; a turn that is refused stays owed, and awaiting or resuming it raises `ManifestDrifted`.
         Raises `UnknownSession`, and `ConfigError` when the agent has functions that must be given again.
         """
-        self._check_open()
+        self._upkeep.check_open()
         async with self._opening.setdefault(session_id, asyncio.Lock()):
             runner = self._runners.get(session_id)
             if runner is not None and runner.journal.broken is None:
+                if runner.drift is not None:
+                    runner.drift.always(on_drift)
                 return Session(runner)
             given = stack(harness, agent, None) if agent or harness else None
             drive = drive and not read_only
             name = READER if read_only else self._writer.name
             writer = Writer(name=name, lease=self._writer.lease if drive else 0.0)
-            return await self._load(session_id, (given, own(config)), services, writer, drive=drive)
+            return await self._load(session_id, (given, own(config)), services, writer, on_drift, drive=drive)
 
     async def _load(
-        self, session_id: str, layers: _Given, services: Services | None, writer: Writer, *, drive: bool
+        self,
+        session_id: str,
+        layers: _Given,
+        services: Services | None,
+        writer: Writer,
+        on_drift: OnDrift | None,
+        *,
+        drive: bool,
     ) -> Session:
         history = History(self.store)
         state = await history.load(check_id("session", session_id))
@@ -220,10 +237,11 @@ class Runtime:
         given, own = layers
         given = (*(given or await self._manifests.recall(state, drive=drive)), *own)
         journal = Journal(self.store, self.clock.now, state, epoch=UNCLAIMED, writer=writer, history=history)
-        session = self._seat(journal, given, services, drive=drive)
+        session = self._seat(journal, given, services, drive=drive, on_drift=on_drift)
         if drive:
             await journal.keep_state()
-            with suppress(SessionHeld):  # another process is at work on it: it can be followed here
+            # another process is at work on it, or it is refused: it can be followed here
+            with suppress(SessionHeld, ManifestDrifted):
                 await session.resume()
         return session
 
@@ -232,7 +250,7 @@ class Runtime:
 
         Sessions whose agent this runtime does not know stay as they are: give their agents to `Runtime(agents=...)`.
         """
-        self._check_open()
+        self._upkeep.check_open()
         await release_the_dead(self.store)
         found = []
         for session_id in await self.store.due(self.clock.now(), limit=1_000):
@@ -253,7 +271,7 @@ class Runtime:
         Then what is under way may rest for `drain` seconds. `take` does something around `drive`; `report` is told of
         each session that is left, and why. Any number of workers may share a store.
         """
-        self._check_open()
+        self._upkeep.check_open()
         worker = Worker(
             lambda limit: self.store.due(self.clock.now(), limit=limit),
             take or self.drive,
@@ -282,12 +300,73 @@ class Runtime:
 
     async def sessions(self, *, limit: int = 100, offset: int = 0) -> list[Head]:
         """Sessions in this store, the most recently written first."""
-        self._check_open()
+        self._upkeep.check_open()
         return await self.store.sessions(limit=limit, offset=offset)
 
-    def _check_open(self) -> None:
-        if not self._open:
-            raise RuntimeClosed
+    async def archive(
+        self, it: Agent | Harness, *, by: str = "", reason: str = "", deleted: bool = False
+    ) -> None:
+        """Put an agent or a harness, known by its name, out of use in this store, for every process, within a second.
+
+        No session begins with it, sessions that stand on it take no input (`AgentUnavailable`), and their turns end
+        before the next model call or tool, with the code `agent_archived` or the like; what was started comes to its
+        outcome. `deleted` is for good. Raises `UsageError`, `RosterUnsupported`, `StoreError`.
+        """
+        self._upkeep.check_open()
+        await self._standards.enlist(it, "deleted" if deleted else "archived", by, reason)
+
+    async def restore(self, it: Agent | Harness, *, by: str = "", reason: str = "") -> None:
+        """Put an archived agent or harness back into use. Raises as `archive` does; a deleted one stays deleted."""
+        self._upkeep.check_open()
+        await self._standards.enlist(it, "active", by, reason)
+
+    async def roster(self) -> list[Listing]:
+        """The agents and harnesses of this store that were ever archived, deleted or restored, by kind and name."""
+        self._upkeep.check_open()
+        return await self._standards.roster.all()
+
+    def subscribe(
+        self, to: Watchable = None, *, after: str = "", view: View = "canonical", signals: bool = True
+    ) -> Subscription:
+        """Everything that happens in a session, a turn, the sessions of an agent, whatever a `Filter` matches, or
+        (None) anywhere on this store: events from the logs, then as they are recorded, by this process or another.
+
+        Use it as a context manager. `after` is the cursor of a subscription to the same; without, it begins with the
+        first event, with `NOW` it begins now. That to a turn ends with the turn. Raises `UsageError` for a filter that
+        can match nothing, `CursorRefused`.
+        """
+        self._upkeep.check_open()
+        return subscribe(self._gallery, to, after, view, signals=signals)
+
+    @property
+    def accounts(self) -> Accounts:
+        """What principals and organisations have used, and how much more they may."""
+        return Accounts(self.store, self.clock.now)
+
+    def sink(
+        self,
+        name: str,
+        sink: Sink,
+        *,
+        agents: Collection[str] | None = None,
+        ends: Ends = ("completed",),
+        timeout: float = 30.0,
+    ) -> None:
+        """Deliver the output of every turn that ends so, in sessions of these agents (None: all), to this sink, once.
+
+        Register it before turns end. What is owed to a name stays owed until a runtime knows a sink by that name.
+        Raises `UsageError` for a name that is taken, or what can never be delivered to.
+        """
+        self._redactor.learn_from(sink)
+        self._sinks.add(name, sink, agents=agents, ends=ends, timeout=timeout)
+
+    def protect(self, *secrets: str) -> None:
+        """See to it that these values are in nothing that is recorded, shown or logged from now on, plain or encoded.
+
+        Keys of drivers and the passwords of stores are protected by themselves. Raises `UsageError` for a value of
+        less than eight characters.
+        """
+        self._redactor.learn([check_secret(secret) for secret in secrets])
 
     def _lent_with(self, services: Services | None) -> frozenset[Key[Any]]:
         """Keys of all that a session with these services of its own is lent."""
@@ -300,58 +379,32 @@ class Runtime:
         services: Services | None,
         *,
         drive: bool = True,
+        on_drift: OnDrift | None = None,
     ) -> Session:
         """Put a journal together with its scope and the runner that drives it."""
-        self._may_hold = self._may_hold or journal.writer.name != READER
-        lent = {FILES: Later(partial(_log_files, ref(journal))), **self._services, **(services or {})}
-        journal.scope, journal.stragglers = Scope(lent), self._stragglers
+        self._upkeep.may_hold = self._upkeep.may_hold or journal.writer.name != READER
+        files = Later(partial(files_of, ref(journal)))
+        lent: dict[Key[Any], Any] = {
+            FILES: files,
+            SINKS: self._sinks,
+            PAYMENTS: NO_PAYMENTS,
+            **self._standards.lend(journal, [layer.name for layer in layers]),
+            **self._services,
+            **(services or {}),
+        }
+        journal.scope, journal.stragglers = Scope(lent), self._upkeep.stragglers
+        self._gallery.attach(journal)
+        journal.audience.redactor = self._redactor
         manifest = partial(self._manifests.manifest, layers, self._lent_with(services))
-        runner = Runner(journal, self._spawn, manifest, drives=drive, listen=self._listen)
+        if lent[PAYMENTS] is not NO_PAYMENTS:
+            lent[PAYMENTS] = Till(ref(journal), lent[PAYMENTS], manifest)
+        drift = self._standards.drift(journal, on_drift)
+        runner = Runner(
+            journal, self._upkeep.spawn, manifest, drives=drive, listen=self._upkeep.listen, drift=drift
+        )
         if drive:
             self._runners[journal.state.session_id] = runner
         return Session(runner)
-
-    def _spawn(self, job: Coroutine[Any, Any, None]) -> asyncio.Future[None]:
-        if not self._open:
-            job.close()
-        self._check_open()
-        task = self._stragglers.unit(job)
-        if self._heart is None:
-            self._heart = asyncio.get_running_loop().create_task(self._beat())
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return task
-
-    def _listen(self) -> None:
-        """Look for letters a little later, once for however many sessions ask."""
-        if self._post is None and self._open:
-            loop = asyncio.get_running_loop()
-            self._post = loop.call_later(
-                LETTERS, lambda: setattr(self, "_post", loop.create_task(self._deliver()))
-            )
-
-    async def _deliver(self) -> None:
-        """Have the sessions at work here take in what others left for them; again later, as long as any is."""
-        try:
-            for session_id in await self.store.posted(self._writer.name):
-                if runner := self._runners.get(session_id):
-                    await runner.collect()
-        except StoreError:
-            pass  # the letters stay, and the next look finds them
-        finally:
-            self._post = None
-        if any(runner.busy for runner in self._runners.values()):
-            self._listen()
-
-    async def _beat(self) -> None:
-        """Keep the leases of sessions at work, also while a model streams or a tool sleeps."""
-        while True:
-            await asyncio.sleep(self._writer.lease / 3)
-            if self._tasks:
-                with suppress(
-                    StoreError
-                ):  # the next beat tries again, and the epoch guards the log meanwhile
-                    await self.store.renew(self._writer.name, self._writer.lease)
 
 
 def _next_turn(state: State) -> str:
@@ -360,24 +413,6 @@ def _next_turn(state: State) -> str:
     if state.reruns:
         return state.reruns[0].turn_id
     return state.queue[0].turn_id if state.queue else ""
-
-
-def _log_files(session: ref[Journal]) -> LogFiles:
-    """The session's files. Taken weakly, so that a session whose files nobody touches holds no circle."""
-    journal = session()
-    assert journal is not None
-    store = journal.store
-    return LogFiles(
-        index=lambda: journal.state.files,
-        record=partial(_record, journal),
-        put_blob=store.put_blob,
-        get_blob=store.get_blob,
-    )
-
-
-async def _record(journal: Journal, *facts: Fact) -> None:
-    await journal.own()
-    await journal.record(*facts)
 
 
 def _store(store: str | os.PathLike[str] | Store | None, registry: Registry) -> Store:

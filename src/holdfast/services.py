@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from datetime import datetime
-from typing import Generic, Protocol, TypeVar, cast, runtime_checkable
+from decimal import Decimal
+from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 from msgspec import Struct
 
-from holdfast.errors import MissingService
+from holdfast.errors import MissingService, PaymentRefused
 from holdfast.events import Fact
 
 T = TypeVar("T")
@@ -64,24 +65,24 @@ class Scope:
         call_id: str = "",
         outbox: list[Fact] | None = None,
     ) -> None:
-        self._values = values if values is not None else {}
+        self._values: dict[Any, Any] = values if values is not None else {}
         self._call_id = call_id
         self._outbox = outbox
 
     def __getitem__(self, key: Key[T]) -> T:
         """The service under this key; raises `MissingService` when the session lends none."""
         try:
-            value = self._values[cast("Key[object]", key)]
+            value: Any = self._values[key]
         except KeyError:
             raise MissingService(
                 f"this session lends no service {key.name!r}; "
                 "pass it to Runtime(services=...) or runtime.session(services=...)"
             ) from None
         if isinstance(value, Later):
-            value = self._values[cast("Key[object]", key)] = value.make()
+            value = self._values[key] = value.make()
         if self._outbox is not None and isinstance(value, PerCall):
             value = value.for_call(self._call_id, self._outbox)
-        return cast("T", value)
+        return value  # type: ignore[no-any-return]
 
     def __contains__(self, key: Key[T]) -> bool:
         return key in self._values
@@ -93,6 +94,52 @@ class Scope:
     def for_call(self, call_id: str, outbox: list[Fact]) -> Scope:
         """The same services, seen by one tool call."""
         return Scope(self._values, call_id=call_id, outbox=outbox)
+
+
+class PaymentRequest(Struct, frozen=True, kw_only=True):
+    """What a tool wants paid. The authority may charge less, and never more."""
+
+    amount: Decimal
+    """At most."""
+    payee: str
+    purpose: str = ""
+    currency: str = "USD"
+    key: str = ""
+    """The same key is paid once. Empty: it follows from the call, and from how many payments it has made before."""
+
+
+class Receipt(Struct, frozen=True, kw_only=True):
+    """What a tool learns of a payment that was made."""
+
+    id: str
+    """As the authority names it."""
+    amount: Decimal
+    """What was charged."""
+    currency: str = "USD"
+
+
+class Payments(Protocol):
+    """The authority that pays. The application lends it; credentials and whatever it exchanges stay in there."""
+
+    async def pay(self, request: PaymentRequest) -> Receipt:
+        """Pay, once for each `request.key`: the same key again gives the same receipt. Raises `PaymentRefused`."""
+        ...
+
+
+class NoPayments:
+    """Refuses every payment: nobody has lent an authority."""
+
+    async def pay(self, request: PaymentRequest) -> Receipt:
+        """See `Payments.pay`."""
+        raise PaymentRefused(
+            "this application makes no payments; lend an authority with Runtime(services={PAYMENTS: ...})"
+        )
+
+
+NO_PAYMENTS = NoPayments()
+
+PAYMENTS: Key[Payments] = Key("payments")
+"""Who pays for what tools buy: nobody, unless the application lends an authority."""
 
 
 class FileInfo(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):

@@ -19,11 +19,12 @@ import hashlib
 from asyncio import Future
 from collections.abc import Sequence
 from datetime import datetime
+from decimal import Decimal
 from typing import Any, Literal, Protocol, runtime_checkable
 
 from msgspec import Struct
 
-from holdfast.errors import TransactionUnsupported
+from holdfast.errors import AccountsUnsupported, RosterUnsupported, TransactionUnsupported
 from holdfast.events import Event
 
 
@@ -39,6 +40,35 @@ class Head(Struct, frozen=True, kw_only=True):
     updated_at: datetime
 
 
+class Entry(Struct, frozen=True, kw_only=True, gc=False):
+    """A change of an account, made with an append or not at all.
+
+    `reserve` sets an amount aside under a key; a key that has something set aside already stays as it is. `settle` puts
+    what was used in the place of what the key has set aside, and does nothing when that is nothing. `spend` uses it.
+    """
+
+    kind: Literal["reserve", "settle", "spend"]
+    account: str
+    amount: Decimal
+    key: str = ""
+    ceiling: Decimal | None = None
+    """The append is refused (`AccountExceeded`) when the account would have used and set aside more than this, and
+    what it was raised by. Where the amount is 0: when that much is used and set aside already."""
+
+
+class Account(Struct, frozen=True, kw_only=True):
+    """Where an account stands."""
+
+    name: str
+    used: Decimal = Decimal(0)
+    reserved: Decimal = Decimal(0)
+    """Set aside for what is under way."""
+    raised: Decimal = Decimal(0)
+    """What was added to every ceiling on it."""
+    keys: tuple[str, ...] = ()
+    """Those that have something set aside, in order."""
+
+
 class Terms(Struct, frozen=True, kw_only=True, gc=False):
     """What an append says, in the same transaction, about its session's lease and about when something is owed."""
 
@@ -50,6 +80,8 @@ class Terms(Struct, frozen=True, kw_only=True, gc=False):
     """From when on the session has work that any worker may take up; None when only an input or an answer can go on."""
     taken: tuple[int, ...] = ()
     """Numbers of the letters that these events answer; gone with this append."""
+    entries: tuple[Entry, ...] = ()
+    """What changes on accounts. A store that is no `Accounting` is never given any."""
 
 
 FREE = Terms()
@@ -76,10 +108,10 @@ class Snapshot(Struct, frozen=True, kw_only=True):
 class Problem(Struct, frozen=True, kw_only=True):
     """Something wrong that looking through a whole store found."""
 
-    kind: Literal["damage", "gap", "event", "letter", "blob", "lease", "snapshot"]
+    kind: Literal["damage", "gap", "event", "letter", "blob", "lease", "snapshot", "account"]
     """What it is about: the file itself; events that are missing; one that cannot be read or is not where it
     belongs; a letter that cannot be read or is for nobody; a blob whose bytes changed; a lease that outlived its
-    clock; a snapshot of what is not there."""
+    clock; a snapshot of what is not there; an amount on an account that is none."""
     where: str
     """A session, a session and the events in it (`session_…:4`, `session_…:4-9`) or a letter to it
     (`session_…:letter 7`), a blob's digest, or the file."""
@@ -194,6 +226,53 @@ class Store(Protocol):
         ...
 
 
+@runtime_checkable
+class Accounting(Protocol):
+    """A store that keeps accounts, which many sessions share and appends change. Optional; ours all do."""
+
+    async def account(self, name: str) -> Account:
+        """Where this account stands. One that nothing was ever entered on stands at 0."""
+        ...
+
+    async def accounts(self, prefix: str = "", *, limit: int = 1_000) -> list[Account]:
+        """Accounts whose names begin with this, by name, without their keys."""
+        ...
+
+    async def enter(self, entries: Sequence[Entry]) -> None:
+        """Make these entries, all or none, in a transaction of their own: only reservations, and what settles them,
+        which may be made twice. Raises `AccountExceeded`, `UsageError`."""
+        ...
+
+    async def raise_account(self, name: str, amount: Decimal) -> Account:
+        """Add this to every ceiling on the account (less than 0 takes it away); where it stands then, durably."""
+        ...
+
+
+class Listing(Struct, frozen=True, kw_only=True):
+    """What became of an agent or a harness in this store. One that was never listed is active."""
+
+    kind: Literal["agent", "harness"]
+    name: str
+    status: Literal["active", "archived", "deleted"]
+    at: datetime
+    by: str = ""
+    reason: str = ""
+
+
+@runtime_checkable
+class Rostering(Protocol):
+    """A store that knows which agents and harnesses are out of use. Optional; ours all do."""
+
+    async def enlist(self, listing: Listing) -> bool:
+        """Put this listing in place of the one before, durably; False, and nothing, where that says `deleted`, which is
+        for good. Raises `UsageError` for text that cannot be kept."""
+        ...
+
+    async def roster(self) -> list[Listing]:
+        """All listings, by kind and name. It is asked several times a second."""
+        ...
+
+
 class Database(Protocol):
     """What `ctx.transaction()` lends to a tool: the database that the log is in."""
 
@@ -246,6 +325,26 @@ def transaction_of(store: Store) -> Transaction:
             "in the database that the tool writes to"
         )
     return store.transaction()
+
+
+def accounting_of(store: Store) -> Accounting:
+    """This store's accounts; raises `AccountsUnsupported` when it keeps none."""
+    if not isinstance(store, Accounting):
+        raise AccountsUnsupported(
+            f"{type(store).__name__} keeps no accounts, which budgets of principals and organisations and rates need; "
+            "use a MemoryStore, a SQLiteStore or a PostgresStore"
+        )
+    return store
+
+
+def rostering_of(store: Store) -> Rostering:
+    """This store's roster; raises `RosterUnsupported` when it keeps none."""
+    if not isinstance(store, Rostering):
+        raise RosterUnsupported(
+            f"{type(store).__name__} keeps no roster of agents, which archiving needs; use MemoryStore, SQLiteStore "
+            "or PostgresStore"
+        )
+    return store
 
 
 def digest_of(data: bytes) -> str:

@@ -25,6 +25,12 @@ T = TypeVar("T")
 GRACE = 0.25
 """Seconds that work has to end once it was told to."""
 
+Start = Callable[[], Coroutine[Any, Any, None]]
+"""Begins something."""
+
+Joining = Callable[[], Coroutine[Any, Any, Sequence[Start]]]
+"""Waits for more to do; none means that nothing will come any more."""
+
 log = logging.getLogger(__name__)
 
 
@@ -43,6 +49,8 @@ class Stragglers:
         self._left: dict[Future[Any], str] = {}
         self.units: dict[Task[Any] | None, Unit[Any]] = {}
         """The units at work, by the tasks that carry them."""
+        self.stepping: Unit[Any] | None = None
+        """The unit whose own code is on right now; its task can be left to work."""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -61,8 +69,7 @@ class Stragglers:
         Raises `OutOfTime` when it takes longer than `seconds`. Cancelling stops the work; when it ends within its grace
         with a value all the same, that is returned. In a unit the work runs in the same task, elsewhere in its own.
         """
-        unit = self.units.get(asyncio.current_task())
-        if unit is None or unit.job is not None:
+        if self.stepping is None:
             return await self._apart(self.run(name, of, work, seconds))
         job = Job(name, of, work, seconds)
         try:
@@ -114,23 +121,37 @@ class Stragglers:
             future.exception()  # looked at, so that nobody else reports it
         log.info("%s has ended; what came of it was dropped", what)
 
-    async def side_by_side(self, codes: Sequence[Coroutine[Any, Any, None]]) -> None:
-        """Carry them out at the same time, each in a unit. When one fails the others are stopped, and it is raised."""
-        units = [self.unit(code) for code in codes]
-        pending, failures, cut = set(units), list[BaseException](), False
+    async def side_by_side(
+        self, codes: Sequence[Coroutine[Any, Any, None]], joining: Joining | None = None
+    ) -> None:
+        """Carry them out at the same time, each in a unit. When one fails the others are stopped, and it is raised.
+
+        `joining` is asked, again and again as long as any is at work, for more of them; it waits until there are some.
+        """
+        pending = {self.unit(code) for code in codes}
+        waiting = self.unit(joining()) if joining is not None else None
+        when = asyncio.FIRST_EXCEPTION if joining is None else asyncio.FIRST_COMPLETED
+        failures, cut = list[BaseException](), False
         while pending:
             stop = False
+            watched: set[Unit[Any]] = {*pending, waiting} if waiting is not None else set(pending)
             try:
-                done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_EXCEPTION)
+                done, _ = await asyncio.wait(watched, return_when=when)
             except CancelledError:
                 cut = stop = True
-                done = {unit for unit in pending if unit.done()}
-                pending -= done
+                done = {unit for unit in watched if unit.done()}
+            pending -= done
             failed = [error for unit in done if not unit.cancelled() and (error := unit.exception())]
             failures += failed
             if failed or stop:
                 for unit in pending:
                     unit.cancel()
+            if joining is not None and waiting in done:
+                more = [] if failures or cut or waiting.cancelled() else waiting.result()
+                pending |= {self.unit(start()) for start in more}
+                waiting = self.unit(joining()) if more else None
+        if waiting is not None:
+            await _stopped(waiting)
         if failures:
             raise failures[0]
         if cut:
@@ -146,6 +167,12 @@ class Stragglers:
         await asyncio.wait(list(self._left), timeout=GRACE)
         for what in self.names:
             log.warning("%s still goes on while its runtime closes, and nobody waits for it any more", what)
+
+
+async def _stopped(waiting: Unit[Sequence[Start]]) -> None:
+    """End the wait for more to do; what came at the last moment is not begun."""
+    waiting.cancel()
+    await asyncio.wait({waiting})
 
 
 _THREADS: ContextVar[list[Future[Any]] | None] = ContextVar("threads", default=None)
@@ -249,7 +276,9 @@ class Unit(Future[T]):
         except BaseException as thrown:
             error = thrown
         value: Any = None
+        stragglers = self._stragglers
         while True:
+            stragglers.stepping = self
             try:
                 asked = self._code.send(value) if error is None else self._code.throw(error)
             except StopIteration as end:
@@ -257,7 +286,7 @@ class Unit(Future[T]):
             except BaseException as failure:
                 return self._fail(failure)
             finally:
-                value = error = None
+                stragglers.stepping = value = error = None
             try:
                 value = (yield from self._do(asked)) if type(asked) is Job else (yield asked)
             except BaseException as thrown:

@@ -15,15 +15,24 @@ import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from concurrent.futures import Future
 from contextlib import suppress
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypeVar, overload
 
 from holdfast import handle, runtime, session
+from holdfast.agent import Agent, Harness
+from holdfast.control import TurnSnapshot
+from holdfast.drift import OnDrift
 from holdfast.errors import RuntimeClosed, UsageError
 from holdfast.events import AskOpened, Event
+from holdfast.facts.asks import Grant
+from holdfast.facts.deliveries import Owed
 from holdfast.handle import Item, TurnResult
 from holdfast.messages import Content, Document, Image, Message, ToolResult
-from holdfast.store import Head
+from holdfast.sink import Sink
+from holdfast.state import State
+from holdfast.store import Head, Listing
 from holdfast.turn.prompt import Inspection
+from holdfast.watching.filters import Filter
+from holdfast.watching.subscription import Subscription as Watching
 
 T = TypeVar("T")
 
@@ -91,9 +100,33 @@ class Runtime:
         """See `holdfast.Runtime.sessions`."""
         return self.wait(self._runtime.sessions(limit=limit, offset=offset))
 
+    def subscribe(self, to: Any = None, **options: Any) -> Subscription:
+        """See `holdfast.Runtime.subscribe`. Sessions and turns of this module can be given, too."""
+        return Subscription(self, self._runtime.subscribe(getattr(to, "inner", to), **options))
+
+    def sink(self, name: str, sink: Sink, **options: Any) -> None:
+        """See `holdfast.Runtime.sink`."""
+        self._runtime.sink(name, sink, **options)
+
+    def protect(self, *secrets: str) -> None:
+        """See `holdfast.Runtime.protect`."""
+        self._runtime.protect(*secrets)
+
     def recover(self) -> list[Session]:
         """See `holdfast.Runtime.recover`."""
         return [Session(self, inner) for inner in self.wait(self._runtime.recover())]
+
+    def archive(self, it: Agent | Harness, *, by: str = "", reason: str = "", deleted: bool = False) -> None:
+        """See `holdfast.Runtime.archive`."""
+        self.wait(self._runtime.archive(it, by=by, reason=reason, deleted=deleted))
+
+    def restore(self, it: Agent | Harness, *, by: str = "", reason: str = "") -> None:
+        """See `holdfast.Runtime.restore`."""
+        self.wait(self._runtime.restore(it, by=by, reason=reason))
+
+    def roster(self) -> list[Listing]:
+        """See `holdfast.Runtime.roster`."""
+        return self.wait(self._runtime.roster())
 
 
 class Session:
@@ -109,6 +142,19 @@ class Session:
     def turn(self) -> Turn | None:
         """See `holdfast.Session.turn`."""
         return self._handle(self._look(lambda: self.inner.turn))
+
+    def refresh(self) -> State:
+        """See `holdfast.Session.refresh`."""
+        return self._wait(self.inner.refresh())
+
+    @property
+    def deliveries(self) -> tuple[Owed, ...]:
+        """See `holdfast.Session.deliveries`."""
+        return self._look(lambda: self.inner.deliveries)
+
+    def as_filter(self) -> Filter:
+        """See `holdfast.Session.as_filter`."""
+        return self.inner.as_filter()
 
     @property
     def in_doubt(self) -> tuple[ToolResult, ...]:
@@ -130,9 +176,10 @@ class Session:
         """See `holdfast.Session.handle`."""
         return Turn(self._owner, self.inner.handle(turn_id))
 
-    def send(self, content: Content, *, key: str = "") -> Turn:
+    def send(self, content: Content, *, key: str = "", output: Any = None, repairs: int = 3) -> Turn:
         """See `holdfast.Session.send`."""
-        return Turn(self._owner, self._wait(self.inner.send(content, key=key)))
+        sending = self.inner.send(content, key=key, output=output, repairs=repairs)
+        return Turn(self._owner, self._wait(sending))
 
     def steer(self, content: Content, *, key: str = "") -> Turn:
         """See `holdfast.Session.steer`."""
@@ -142,17 +189,47 @@ class Session:
         """See `holdfast.Session.attach`."""
         return self._wait(self.inner.attach(data, name=name, media_type=media_type))
 
-    def run(self, content: Content, *, key: str = "") -> TurnResult:
+    @overload
+    def run(self, content: Content, *, key: str = "") -> TurnResult: ...
+    @overload
+    def run(self, content: Content, *, key: str = "", output: type[T], repairs: int = 3) -> TurnResult[T]: ...
+    @overload
+    def run(self, content: Content, *, key: str = "", output: Any, repairs: int = 3) -> TurnResult[Any]: ...
+    def run(
+        self, content: Content, *, key: str = "", output: Any = None, repairs: int = 3
+    ) -> TurnResult[Any]:
         """See `holdfast.Session.run`."""
-        return self._wait(self.inner.run(content, key=key))
+        return self._wait(self.inner.run(content, key=key, output=output, repairs=repairs))
 
-    def approve(self, ask_id: str, *, by: str, reason: str = "") -> None:
+    @property
+    def asks(self) -> tuple[AskOpened, ...]:
+        """See `holdfast.Session.asks`."""
+        return self.inner.asks
+
+    def approve(self, ask_id: str, *, by: str, reason: str = "", **given: Any) -> None:
         """See `holdfast.Session.approve`."""
-        self._wait(self.inner.approve(ask_id, by=by, reason=reason))
+        self._wait(self.inner.approve(ask_id, by=by, reason=reason, **given))
 
-    def deny(self, ask_id: str, *, by: str, reason: str = "") -> None:
+    def deny(self, ask_id: str, *, by: str, reason: str = "", **given: Any) -> None:
         """See `holdfast.Session.deny`."""
-        self._wait(self.inner.deny(ask_id, by=by, reason=reason))
+        self._wait(self.inner.deny(ask_id, by=by, reason=reason, **given))
+
+    def answer(self, ask_id: str, text: str, *, by: str, key: str = "") -> None:
+        """See `holdfast.Session.answer`."""
+        self._wait(self.inner.answer(ask_id, text, by=by, key=key))
+
+    def submit(self, ask_id: str, result: Any = None, *, by: str, error: str = "", key: str = "") -> None:
+        """See `holdfast.Session.submit`."""
+        self._wait(self.inner.submit(ask_id, result, by=by, error=error, key=key))
+
+    @property
+    def grants(self) -> tuple[Grant, ...]:
+        """See `holdfast.Session.grants`."""
+        return self.inner.grants
+
+    def revoke(self, grant_id: str, *, by: str, reason: str = "") -> None:
+        """See `holdfast.Session.revoke`."""
+        self._wait(self.inner.revoke(grant_id, by=by, reason=reason))
 
     def resolve(
         self, call_id: str, *, by: str, result: Any = None, rerun: bool = False, reason: str = ""
@@ -161,13 +238,17 @@ class Session:
         resolving = self.inner.resolve(call_id, by=by, result=result, rerun=rerun, reason=reason)
         return self._handle(self._wait(resolving))
 
-    def resume(self, *, by: str = "") -> Turn | None:
+    def resume(self, *, by: str = "", on_drift: OnDrift | None = None) -> Turn | None:
         """See `holdfast.Session.resume`."""
-        return self._handle(self._wait(self.inner.resume(by=by)))
+        return self._handle(self._wait(self.inner.resume(by=by, on_drift=on_drift)))
 
     def update(self, *, title: str | None = None, metadata: dict[str, str] | None = None) -> None:
         """See `holdfast.Session.update`."""
         self._wait(self.inner.update(title=title, metadata=metadata))
+
+    def compact(self, *, by: str) -> None:
+        """See `holdfast.Session.compact`."""
+        self._wait(self.inner.compact(by=by))
 
     def messages(self, *, before: int | None = None, limit: int | None = None) -> list[Message]:
         """See `holdfast.Session.messages`."""
@@ -215,9 +296,42 @@ class Turn:
         """See `holdfast.Turn.asks`."""
         return self.inner.asks
 
+    @property
+    def session_id(self) -> str:
+        """See `holdfast.Turn.session_id`."""
+        return self.inner.session_id
+
+    def as_filter(self) -> Filter:
+        """See `holdfast.Turn.as_filter`."""
+        return self.inner.as_filter()
+
+    def snapshot(self) -> TurnSnapshot:
+        """See `holdfast.Turn.snapshot`."""
+        return self._wait(self.inner.snapshot())
+
+    def terminal(self) -> Event | None:
+        """See `holdfast.Turn.terminal`."""
+        return self._wait(self.inner.terminal())
+
     def cancel(self, reason: str = "") -> TurnResult:
         """See `holdfast.Turn.cancel`."""
         return self._wait(self.inner.cancel(reason))
+
+
+class Subscription:
+    """A blocking `holdfast.Subscription`: iterate it, once."""
+
+    def __init__(self, owner: Runtime, inner: Watching) -> None:
+        self._wait = owner.wait
+        self.inner = inner
+
+    def __iter__(self) -> Iterator[Item]:
+        return _each(self._wait, self.inner)
+
+    @property
+    def cursor(self) -> str:
+        """See `holdfast.Subscription.cursor`."""
+        return self.inner.cursor
 
 
 def _each(wait: Callable[[Coroutine[Any, Any, Any]], Any], items: AsyncIterator[T]) -> Iterator[T]:

@@ -24,14 +24,15 @@ from contextlib import AbstractAsyncContextManager, suppress
 from contextvars import copy_context
 from dataclasses import dataclass, field
 from threading import Thread
-from typing import Any, overload
+from typing import Any, Literal, get_args, overload
 
 from msgspec import UNSET, Struct
 
+from holdfast.asking import AskFor, Client
 from holdfast.driver import ToolSpec
 from holdfast.errors import ToolSignatureError, UsageError
 from holdfast.events import Effect
-from holdfast.schema import Parameters, parameters_of, summary_of
+from holdfast.schema import Parameters, parameters_of, problems_with, schema_of_result, summary_of
 from holdfast.services import Key, Scope
 from holdfast.store import Database
 from holdfast.stragglers import outlives
@@ -102,8 +103,13 @@ NOT_DONE = NotDone()
 
 _NAME = re.compile("[A-Za-z0-9_-]{1,64}")
 
-Ask = bool | Callable[[Any], bool | str]
-"""Whether a person must agree first: always, or when this says so of the arguments (a text is the reason)."""
+Label = Literal["private", "untrusted", "outbound"]
+"""What a tool brings into a session, or takes out of it: it reads private data; what it returns was written by
+strangers; it sends something out, if only the address of a page."""
+
+Ask = bool | AskFor | Callable[[Any], bool | str | AskFor]
+"""Whether a person must agree first: always, or when this says so of the arguments (a text is the reason). `AskFor`
+also says who may, until when, and what happens then."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -124,6 +130,10 @@ class Tool:
     reconcile: Callable[[Context], Awaitable[Any]] | None = None
     needs: tuple[Key[Any], ...] = ()
     """Services this tool takes from the scope."""
+    client: Client | None = None
+    """Set when it is not run here: the application, or a person, hands in its result."""
+    labels: tuple[Label, ...] = ()
+    """For the taint rule: what it brings into a session, and whether it sends anything out."""
     spec: ToolSpec = field(init=False)
 
     def __post_init__(self) -> None:
@@ -135,6 +145,10 @@ class Tool:
             raise ToolSignatureError(
                 f"tool {self.name!r}: effect 'reconcile' needs reconcile=, an async function that says by "
                 "ctx.call.key what became of a call"
+            )
+        if wrong := [str(it) for it in self.labels if it not in get_args(Label)]:
+            raise ToolSignatureError(
+                f"tool {self.name!r}: no label {', '.join(wrong)}; there are {', '.join(get_args(Label))}"
             )
         spec = ToolSpec(name=self.name, description=self.description, parameters=self.parameters.schema)
         object.__setattr__(self, "spec", spec)
@@ -148,7 +162,9 @@ class Tool:
             "effect": self.effect,
             "timeout": self.timeout,
             "lane": self.lane,
-            "ask": self.ask if isinstance(self.ask, bool) else "function",
+            "ask": self.ask if isinstance(self.ask, bool | AskFor) else "function",
+            **({"client": self.client.describe()} if self.client is not None else {}),
+            **({"labels": sorted(set(self.labels))} if self.labels else {}),
         }
 
 
@@ -167,12 +183,18 @@ def tool(
     ask: Ask = False,
     reconcile: Callable[[Context], Awaitable[Any]] | None = None,
     needs: tuple[Key[Any], ...] = (),
+    client: bool | AskFor = False,
+    labels: tuple[Label, ...] = (),
 ) -> Callable[[Function], Tool]: ...
 def tool(function: Function | None = None, /, **options: Any) -> Tool | Callable[[Function], Tool]:
     """Make a tool of a function. Its schema comes from the signature, its description from the docstring.
 
     A parameter annotated `Context` receives the context. A plain `def` runs in a thread. Options: `name` (the
-    function's), `effect` ("once"), `timeout` in seconds, `lane`, `ask`, `reconcile`, `needs`.
+    function's), `effect` ("once"), `timeout` in seconds, `lane`, `ask`, `reconcile`, `needs`, `client`,
+    `labels`.
+
+    With `client` the function is never run: its signature says what the model calls and what the application answers
+    with `session.submit(...)`. `AskFor` also says who may, until when, and what happens then.
     Raises `ToolSignatureError` when the signature has no schema.
     """
     if function is None:
@@ -180,7 +202,9 @@ def tool(function: Function | None = None, /, **options: Any) -> Tool | Callable
     return _make(function, **options)
 
 
-def _make(function: Function, *, name: str | None = None, **options: Any) -> Tool:
+def _make(
+    function: Function, *, name: str | None = None, client: bool | AskFor = False, **options: Any
+) -> Tool:
     if not inspect.isroutine(function):
         raise ToolSignatureError(
             f"{function!r} is not a function; @tool takes a function with typed parameters"
@@ -192,8 +216,24 @@ def _make(function: Function, *, name: str | None = None, **options: Any) -> Too
         description=summary_of(inspect.getdoc(function) or ""),
         parameters=parameters_of(function, skip=context),
         run=_runner(function, context),
+        client=_client(name, function, client),
         **options,
     )
+
+
+def _client(name: str, function: Function, client: bool | AskFor) -> Client | None:
+    """What is said of a tool that the application carries out. Raises `ToolSignatureError` for a wrong default."""
+    if client is False:
+        return None
+    terms = AskFor(reason="") if client is True else client
+    try:
+        terms.check_zone()
+    except ValueError as error:
+        raise ToolSignatureError(f"tool {name!r}: {error}") from error
+    schema = schema_of_result(function)
+    if terms.default is not None and schema and (found := problems_with(schema, terms.default)):
+        raise ToolSignatureError(f"tool {name!r}: the default is no result of it: {'; '.join(found)}")
+    return Client(terms=terms, schema=schema)
 
 
 def _context_parameter(function: Function) -> str | None:

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 
 from msgspec import Struct
 
 from holdfast.errors import SessionHeld, UsageError
 from holdfast.ids import new_id
-from holdfast.store import Store
+from holdfast.store import FREE, Store, Terms
 
 LEASE = 30.0
 """Seconds for which a session stays held after the last sign of life from its writer."""
@@ -28,6 +30,22 @@ class Writer(Struct, frozen=True, kw_only=True):
 
     name: str
     lease: float = LEASE
+
+    def hold(self, due: datetime | None, now: datetime) -> float:
+        """Seconds for which to keep others away from a session while this is due: not when it is a long time off."""
+        if due is None or (due - now).total_seconds() > self.lease:
+            return 0.0
+        return self.lease
+
+    def terms(self, due: datetime | None, now: Callable[[], datetime], before: Terms) -> Terms:
+        """What an append says of the lease. The same object as before while nothing changes, which spares stores a
+        check."""
+        if due is None:
+            return FREE
+        if before.due == due and before.hold:
+            return before
+        hold = self.hold(due, now())
+        return Terms(owner=self.name if hold else "", hold=hold, due=due)
 
 
 def this_process(lease: float = LEASE) -> Writer:

@@ -5,9 +5,9 @@ import shutil
 
 import pytest
 
-from benchmarks import fleet
+from benchmarks import fleet, official, wire
 from benchmarks.calculator import Calculator, calculator, one_turn
-from benchmarks.figures import TARGETS, Effort, Figure
+from benchmarks.figures import PROTOCOLS, TARGETS, Effort, Figure
 from benchmarks.worker import PARTS, measure, measure_apart
 from holdfast import Runtime
 
@@ -116,6 +116,31 @@ def test_turns_of_a_killed_process_are_recovered_and_counted() -> None:
 
 def test_an_idle_worker_is_watched() -> None:
     assert figures_of("idle")["a worker, 6 sessions at rest"].median < 100
+
+
+def test_what_control_costs_is_measured() -> None:
+    figures = {it.name: it for it in measure("control", TINY)}
+    assert {"a policy and two hooks add", "1,000 rules add", "1,000 rules about hosts"} <= set(figures)
+    assert all(it.median > 0 for name, it in figures.items() if not name.endswith(("add", "adds")))
+
+
+@pytest.mark.timeout(240)
+def test_each_driver_is_measured_on_a_server_of_its_own_process_and_beside_the_official_client() -> None:
+    figures = figures_of("wire")
+    for name in PROTOCOLS:
+        assert len(figures[f"a delta, {name}"].values) == TINY.repeats
+        assert len(figures[f"a delta, {name}, official client"].values) == TINY.repeats
+        assert figures[f"encode, {name}"].clock == figures[f"import, {name}"].clock == "cpu"
+        assert figures[f"6 streams, {name}, resident"].median > 10
+
+
+async def test_an_official_client_that_is_not_installed_is_skipped_with_the_reason(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(official, "find_spec", lambda name: None)
+    figure = await wire.theirs("gemini", 1, "", 1)
+    assert figure.values == ()
+    assert figure.skipped == "google.genai is not installed: pip install 'holdfast[dev]'"
 
 
 def test_a_first_turn_needs_an_import_and_an_import_needs_python() -> None:

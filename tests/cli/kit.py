@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from click.testing import CliRunner, Result
 
@@ -59,10 +59,13 @@ def finished(process: subprocess.Popen[str]) -> tuple[int, str, str]:
     return process.returncode, out, err
 
 
-def until(process: subprocess.Popen[str], text: str) -> str:
-    """Read its standard output line by line until one holds this text."""
-    assert process.stdout is not None
-    for line in process.stdout:
+def until(process: subprocess.Popen[str], text: str, output: IO[str] | None = None) -> str:
+    """Read its standard output, or another one, line by line until one holds this text."""
+    lines = output or process.stdout
+    assert lines is not None
+    read = []
+    for line in lines:
         if text in line:
             return line
-    raise AssertionError(f"{text!r} was never written; it ended with {process.wait(60)}")
+        read.append(line)
+    raise AssertionError(f"{text!r} was never written; it ended with {process.wait(60)} and wrote {read}")

@@ -48,7 +48,7 @@ def test_questions_are_put_with_their_whole_arguments_and_answered_inline(cli: C
 def test_a_question_without_an_answer_stays_open(cli: Cli, place: Path) -> None:
     result = cli("chat", *ECHO, "--dir", str(place), "--write", "--ask", stdin=f"{WRITE}\n")
     assert result.exit_code == 3
-    assert "holdfast approve session_" in result.stdout
+    assert "holdfast approve ask_" in result.stdout
     assert cli("approve", "last").exit_code == 0
     assert (place / "new.txt").exists()
 

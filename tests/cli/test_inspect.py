@@ -1,4 +1,4 @@
-"""`holdfast inspect` and `explain`."""
+"""`holdfast inspect`."""
 
 from pathlib import Path
 
@@ -25,17 +25,6 @@ def test_the_body_of_a_real_provider_needs_no_key(cli: Cli) -> None:
     body = cli.json("inspect")
     assert body["model"] == "gpt-5-mini"
     assert body["messages"][-1] == {"role": "user", "content": "hi"}
-
-
-def test_explain_names_the_layer_of_each_setting(cli: Cli, tmp_path: Path) -> None:
-    file = tmp_path / "helper.md"
-    file.write_text("---\nmodel: sim/other\nlimits:\n  max_iterations: 7\n---\nBe brief.")
-    cli.ok("run", "--agent", str(file), *ECHO, "hi")
-    origins = {it["field"]: (it["value"], it["layers"]) for it in cli.json("explain")}
-    assert origins["model"] == ("sim/echo", ["session"])
-    assert origins["limits.max_iterations"] == ("7", ["agent helper"])
-    assert origins["limits.tool_timeout"][1] == ["default"]
-    assert "agent helper" in cli.ok("explain")
 
 
 async def of_a_program(db: Path) -> None:

@@ -1,5 +1,6 @@
 """`holdfast show` and `events`: what happened is told as it is."""
 
+import asyncio
 import signal
 import sys
 from pathlib import Path
@@ -138,3 +139,27 @@ def test_looking_works_on_a_file_that_may_only_be_read(cli: Cli) -> None:
     cli.db.chmod(0o400)
     for command in ("sessions", "show", "events", "files"):
         assert cli(command).exit_code == 0, command
+
+
+def test_a_summary_is_told_with_what_it_cost(cli: Cli) -> None:
+    agent = Agent(model=Sim.always(say("so", usage=Usage(input_tokens=10, output_tokens=2))))
+
+    async def talk() -> None:
+        async with Runtime(cli.db) as runtime:
+            session = await runtime.session(agent)
+            await session.compact(by="ana")
+            await session.run("hello")
+            await session.run("word " * 500)
+            await session.compact(by="ana")
+            await session.run("and now?")
+
+    asyncio.run(talk())
+    shown = cli.json("show")
+    said = [it["text"] for turn in shown["turns"] for it in turn["entries"] if it.get("what") == "compacted"]
+    assert said == [
+        "no summary, attempt 1: too_large: the latest exchange is nearly all there is: nothing can be summarised",
+        "the first 3 messages are summarised for the model (asked)",
+    ]
+    assert [it["text"] for it in shown["before"]] == ["ana wants a summary before the next model call"] * 2
+    assert shown["turns"][-1]["usage"]["input_tokens"] == 20
+    assert shown["usage"]["input_tokens"] == 40

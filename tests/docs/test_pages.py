@@ -176,7 +176,7 @@ def test_whether_a_failure_is_tried_again_is_documented_as_it_is() -> None:
 
 
 def test_how_a_turn_ends_is_documented_as_it_is() -> None:
-    ends = {"interrupted": "failed", "error": "failed", "cancelled": "cancelled"}
+    ends = {"interrupted": "failed", "invalid_output": "failed", "error": "failed", "cancelled": "cancelled"}
     for stop in get_args(events.TurnStop):
         assert f"| `{ends.get(stop, 'completed')}` |" in row("turns-and-streaming.md", stop)
 

@@ -120,7 +120,7 @@ async def test_cp42_an_approval_is_for_the_arguments_that_were_asked_about_and_f
         session = await reopened(runtime)
         (ask,) = session.state.asks.values()
         assert ask.arguments == '{"what":"pay 4"}'
-        assert ask.digest == digest_of(f"toil\n{ask.arguments}\n{ask.reason}".encode())
+        assert ask.digest == digest_of(f"{ask.bound}\n{ask.arguments}\n{ask.reason}".encode())
         await session.approve(ask.ask_id, by="mia")
         await rest(session)
         after = await world.look_at(session)
@@ -150,6 +150,25 @@ def asked_and_at_work(world: World, gate: asyncio.Event, begun: asyncio.Event) -
 
     both = calls(("toil", {}), ("work", {}))
     return agent_of(both, "Done.", tools=[toil(world, ask=True), work])
+
+
+async def test_cp41_a_second_answer_that_is_left_for_the_writer_is_refused_and_says_so(world: World) -> None:
+    gate, begun = asyncio.Event(), asyncio.Event()
+    agent = asked_and_at_work(world, gate, begun)
+    async with world.runtime(agent) as runtime, world.runtime(agent) as one, world.runtime(agent) as other:
+        session = await runtime.session(agent)
+        await session.send("Go.", key="Go.")
+        await begun.wait()
+        mine, theirs = await reopened(one), await reopened(other)
+        ask_id = await the_ask(mine)
+        await mine.approve(ask_id, by="mia")
+        with pytest.raises(UnknownAsk):
+            await theirs.deny(ask_id, by="bob")
+        gate.set()
+        await until(lambda: session.state.turn is None)
+        after = await world.look_at(session)
+    assert [result.status for result in after.results] == ["ok", "ok"]
+    assert after.kinds.count("ask.answered") == len(world.ledger) == 1
 
 
 async def test_cp43_an_answer_that_was_left_for_the_writer_is_heard_though_who_left_it_died(

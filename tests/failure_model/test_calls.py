@@ -1,6 +1,7 @@
 """Tool calls: claimed, run and settled, and cut off everywhere in between."""
 
 import asyncio
+import threading
 from typing import Any
 
 import pytest
@@ -193,6 +194,28 @@ async def test_cp35_a_tool_beyond_its_deadline_is_stopped_and_leaves_nothing_beh
     assert result.status == "error"
     assert "took longer than 0.05 s" in result.text
     assert world.ledger == ["stopped"]
+    assert after.text == "Done."
+
+
+async def test_cp35_a_tool_in_a_thread_that_does_not_stop_is_given_up_and_counted_until_it_ends(
+    world: World,
+) -> None:
+    let_go = threading.Event()
+
+    @tool(effect="pure", timeout=0.05)
+    def hang() -> str:
+        """Hang."""
+        let_go.wait(20)
+        return "never"
+
+    agent = agent_of(call("hang"), "Done.", tools=[hang])
+    async with world.runtime(agent) as runtime:
+        after = await world.look_at(await serve(runtime, agent))
+        assert [name.partition(" of ")[0] for name in runtime.stragglers] == ["tool hang"]
+        let_go.set()
+        await until(lambda: not runtime.stragglers)
+    (result,) = after.results
+    assert result.status == "error"
     assert after.text == "Done."
 
 

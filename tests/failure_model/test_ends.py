@@ -62,12 +62,13 @@ async def test_cp72_a_cancel_that_races_with_the_completion_leaves_one_end(world
 @pytest.mark.parametrize("place", ["before turn.cancelled", "after turn.cancelled"])
 async def test_cp72_a_cancel_whose_process_died_leaves_one_end(world: World, place: str) -> None:
     agent = agent_of(call("toil"), "Done.", tools=[toil(world, "idempotent")])
+    slow = agent_of(call("toil"), say("Done.", delay=60), tools=[toil(world, "idempotent")])
 
     async def cancel(runtime: Runtime) -> None:
-        session = await runtime.session(agent)
+        session = await runtime.session(slow)
         await (await session.send(INPUT, key=INPUT)).cancel("never mind")
 
-    await world.kill(place, agent, cancel)
+    await world.kill(place, slow, cancel)
     after = await world.go_on(agent)
     assert ends(after) == ["turn.cancelled" if place.startswith("after") else "turn.completed"]
 
@@ -136,11 +137,9 @@ async def test_cp75_the_end_of_a_turn_and_its_status_are_one_fact(world: World, 
     assert ends(await world.go_on(agent)) == ["turn.completed"]
 
 
-async def test_cp76_a_turn_whose_process_died_before_its_last_hooks_has_ended_all_the_same(
-    world: World,
-) -> None:
+async def test_cp76_hooks_whose_process_died_before_they_ran_run_when_somebody_goes_on(world: World) -> None:
     async def note(event: HookEvent) -> None:
-        world.act("hook")
+        world.act(f"hook {event.attempt}")
 
     agent = agent_of("Hello.", "Again.", hooks=(Hook(id="note", point="after_turn", run=note),))
     await world.kill("after turn.completed", agent)
@@ -148,9 +147,25 @@ async def test_cp76_a_turn_whose_process_died_before_its_last_hooks_has_ended_al
     async with world.runtime(agent) as runtime:
         session = await reopened(runtime)
         assert session.state.turn is None
+        await until(lambda: not session.state.aftermath)
+        assert world.ledger == ["hook 2"]
         assert (await session.run("More.")).text == "Again."
         assert ends(await world.look_at(session)) == ["turn.completed", "turn.completed"]
-    assert "hook" in world.ledger
+    assert world.ledger == ["hook 2", "hook 1"]
+
+
+async def test_cp76_hooks_that_ran_before_that_was_recorded_run_again_and_are_told(world: World) -> None:
+    async def note(event: HookEvent) -> None:
+        world.act(f"hook {event.attempt}")
+
+    agent = agent_of("Hello.", hooks=(Hook(id="note", point="after_turn", run=note),))
+    await world.kill("before hooks.run", agent)
+    assert world.ledger == ["hook 1"]
+    async with world.runtime(agent) as runtime:
+        session = await reopened(runtime)
+        await until(lambda: not session.state.aftermath)
+        assert ends(await world.look_at(session)) == ["turn.completed"]
+    assert world.ledger == ["hook 1", "hook 2"]
 
 
 @pytest.mark.parametrize("at", [2, 3, 4])

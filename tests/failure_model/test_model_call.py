@@ -6,10 +6,26 @@ from datetime import timedelta
 
 import pytest
 
-from holdfast import Agent, Hook, HookEvent, Interrupt, Limits, Request, Tool, ToolCall, ToolResult, tool
+from holdfast import (
+    Agent,
+    Allow,
+    Decision,
+    Defer,
+    Hook,
+    HookEvent,
+    Interrupt,
+    Limits,
+    Policy,
+    Request,
+    Tool,
+    ToolCall,
+    ToolResult,
+    tool,
+)
 from holdfast.drivers.sim import Step, calls, fail, say
 from holdfast.events import OutputMessageCompleted, OutputMessageReplaced, OutputMessageShown, ReasonFailed
 from holdfast.messages import Thinking, Usage
+from holdfast.policy import Action
 from holdfast.turn import watch
 from tests.drivers.test_openai_chat_network import ALL, HELLO
 from tests.drivers.wire_server import Script, WireServer, streams
@@ -232,6 +248,27 @@ async def test_cp21_a_wait_that_is_over_wakes_no_worker_before_its_time(world: W
     async with world.runtime(agent, clock=clock) as runtime:
         assert await runtime.store.due(clock.now()) == []
         assert len(await runtime.store.due(clock.now() + timedelta(seconds=30))) == 1
+
+
+async def test_cp21_what_a_policy_put_off_happens_at_the_recorded_instant_and_once(world: World) -> None:
+    clock = LaterClock()
+    until = clock.now() + timedelta(seconds=30)
+
+    async def later(action: Action) -> Decision:
+        return Defer(until=until, reason="office hours") if action.kind == "tool" else Allow()
+
+    agent = agent_of(
+        calls(("toil", {})), "Done.", tools=[toil(world)], policies=(Policy(name="later", decide=later),)
+    )
+    await world.kill("after policy.decided", agent, clock=clock)
+    async with world.runtime(agent, clock=clock) as runtime:
+        assert await runtime.store.due(clock.now()) == []
+        clock.ahead = timedelta(seconds=31)
+        (session_id,) = await runtime.store.due(clock.now())
+        assert await runtime.drive(session_id) == "completed"
+        after = await world.look_at(await runtime.open(session_id))
+    assert (after.text, [result.status for result in after.results]) == ("Done.", ["ok"])
+    assert len(world.ledger) == 1
 
 
 @pytest.mark.parametrize("place", ["toiled", "after tool.completed"])

@@ -120,6 +120,30 @@ async def test_cp70_a_reader_that_comes_back_with_an_old_cursor_resumes_exactly(
         assert await session.events(after=len(whole)) == []
 
 
+async def test_cp70_a_subscription_goes_on_from_its_cursor_in_another_process(world: World) -> None:
+    agent = agent_of(call("toil"), "Done.", tools=[toil(world, "idempotent")])
+    seen: list[Event] = []
+    cursors: list[str] = []
+
+    async def watch(runtime: Runtime) -> None:
+        async with runtime.subscribe(signals=False) as subscription:
+            await (await runtime.session(agent)).send(INPUT, key=INPUT)
+            async for item in subscription:
+                assert isinstance(item, Event)
+                seen.append(item)
+                cursors.append(subscription.cursor)
+
+    await world.kill("toiled", agent, watch)
+    assert 0 < len(seen) <= len(await world.log())
+    async with world.runtime(agent) as runtime:
+        await serve(runtime, agent)
+        whole = await world.log()
+        for place, cursor in enumerate(cursors, 1):
+            async with asyncio.timeout(10), runtime.subscribe(after=cursor, signals=False) as again:
+                rest = [await anext(again) for _ in range(len(whole) - place)]
+            assert seen[:place] + rest == whole
+
+
 async def test_cp71_pieces_that_were_shown_may_vanish_and_the_durable_message_counts(world: World) -> None:
     words = [say("First words here."), say("Other words now.")]
     agent = agent_of(words[0])

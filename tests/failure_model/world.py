@@ -26,7 +26,8 @@ from holdfast.driver import Emit, Reply, Request
 from holdfast.drivers.sim import Sim
 from holdfast.events import ToolCompleted
 from holdfast.fold import fold
-from holdfast.state import Outcome, encode_state
+from holdfast.outcome import Outcome
+from holdfast.state import encode_state
 from holdfast.store import Store
 from holdfast.testing import WrappedStore, problems_in
 from tests.failure_model.disks import Disk
@@ -112,7 +113,7 @@ class MortalStore(WrappedStore):
         return await _never() if self._process.dead.is_set() else done
 
 
-WRITES = ("claim", "put_blob", "save_snapshot", "post", "discard")
+WRITES = ("claim", "put_blob", "save_snapshot", "post", "discard", "raise_account")
 
 
 def _pass_on(written: Future[None], answer: Future[None]) -> None:
@@ -298,7 +299,7 @@ async def _work(runtime: Runtime, work: Work) -> None:
 
 async def _abandon(runtime: Runtime, *tasks: asyncio.Future[Any]) -> None:
     """Take no further step of a process. One that lives has ended by itself."""
-    left = {*tasks, *runtime._tasks, *filter(None, [runtime._heart])}
+    left = {*tasks, *runtime._upkeep._tasks, *filter(None, [runtime._upkeep._heart])}
     for _ in range(100):
         for task in left:
             task.cancel()

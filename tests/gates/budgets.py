@@ -9,7 +9,7 @@ from tests.gates.source import Module
 FILE_LINES = 400
 FUNCTION_LINES = 50  # less the docstring
 PARAMETERS = 8  # less self and cls
-OUR_IMPORTS = 8  # modules of this package that one file imports
+OUR_IMPORTS = 12  # modules of this package that one file imports; see docs/decisions/0012
 WIRING_IMPORTS = 20  # runtime.py alone knows every room
 FRONT_PAGE = "src/holdfast/__init__.py"  # imports what it shows: its size is watched by docs/public_names.txt
 

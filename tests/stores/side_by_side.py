@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from datetime import UTC, datetime, timedelta, timezone
+from decimal import Decimal
 from functools import partial
 from operator import sub
 from typing import Any, NamedTuple, TypeVar
@@ -18,7 +19,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from holdfast.errors import HoldfastError, SessionHeld, StoreClosed
 from holdfast.events import Event, UnknownFact
-from holdfast.store import Snapshot, Store, Terms, digest_of
+from holdfast.store import Entry, Snapshot, Store, Terms, accounting_of, digest_of
 from holdfast.stores.memory import MemoryStore
 from holdfast.testing.letter_contract import letter
 from holdfast.testing.said import START, event, said
@@ -59,6 +60,10 @@ SIDE = st.booleans()
 """Through which of its two connections the other store is asked."""
 
 
+def _account(name: str, store: Store, which: int) -> Awaitable[object]:
+    return accounting_of(store).account(name)
+
+
 class Try(NamedTuple):
     """An append: how far off it is, what it says, and when."""
 
@@ -70,7 +75,24 @@ class Try(NamedTuple):
     hold: float
     due: datetime | None
     taken: list[int]
+    entries: list[Entry]
 
+
+AMOUNTS = st.sampled_from([Decimal(0), Decimal("0.1"), Decimal(3), Decimal("3.0000000001")])
+MORE = st.sampled_from([Decimal(2), Decimal("0.5"), Decimal(-1)])
+CEILINGS = st.sampled_from([None, Decimal(1), Decimal(7), Decimal(1_000)])
+ENTRIES = st.lists(
+    st.builds(
+        Entry,
+        kind=st.sampled_from(["reserve", "reserve", "settle", "spend"]),
+        account=st.sampled_from(["ann", "acme:Ünï"]),
+        key=st.sampled_from(["one", "two", "👩"]),
+        amount=AMOUNTS,
+        ceiling=CEILINGS,
+    ),
+    max_size=3,
+)
+FEW_ENTRIES = st.one_of(st.just([]), st.just([]), ENTRIES)
 
 TRIES = st.builds(
     Try,
@@ -82,6 +104,7 @@ TRIES = st.builds(
     hold=HOLDS,
     due=DUES,
     taken=LETTERS,
+    entries=FEW_ENTRIES,
 )
 
 
@@ -198,7 +221,9 @@ class SideBySide(RuleBasedStateMachine):
 
         def append(store: Store, which: int) -> Awaitable[None]:
             taken = self.numbers_of(each.taken, which)
-            terms = Terms(owner=each.owner, hold=each.hold, due=each.due, taken=taken)
+            terms = Terms(
+                owner=each.owner, hold=each.hold, due=each.due, taken=taken, entries=tuple(each.entries)
+            )
             return store.append(name, events, expected=expected, epoch=epoch, terms=terms)
 
         return append
@@ -208,6 +233,8 @@ class SideBySide(RuleBasedStateMachine):
         (ask,) = self.run(self.tried(name, [each]))
         self.same(ask, side)
         self.compare_content(name, side)
+        if each.entries:
+            self.compare_accounts(not side)
 
     @rule(name=NAMES, tries=st.lists(TRIES, min_size=2, max_size=4), side=SIDE)
     def append_without_waiting(self, name: str, tries: list[Try], side: bool) -> None:
@@ -219,6 +246,21 @@ class SideBySide(RuleBasedStateMachine):
 
         self.same(together, side)
         self.compare_content(name, side)
+
+    @rule(entries=ENTRIES, side=SIDE)
+    def enter(self, entries: list[Entry], side: bool) -> None:
+        self.same(lambda store, _: accounting_of(store).enter(entries), side)
+        self.compare_accounts(not side)
+
+    @rule(name=st.sampled_from(["ann", "acme:Ünï"]), amount=MORE, side=SIDE)
+    def raise_account(self, name: str, amount: Decimal, side: bool) -> None:
+        self.same(lambda store, _: accounting_of(store).raise_account(name, amount), side)
+        self.compare_accounts(not side)
+
+    def compare_accounts(self, side: bool) -> None:
+        for name in ("ann", "acme:Ünï"):
+            self.same(partial(_account, name), side)
+        self.same(lambda store, _: accounting_of(store).accounts("a"), side)
 
     @rule(name=NAMES, after=PAGES, limit=PAGES, side=SIDE)
     def read(self, name: str, after: int, limit: int, side: bool) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from holdfast.errors import NotEncodable, StoreCorrupt
 from holdfast.events import encode_event
-from holdfast.stores import sqlite
+from holdfast.stores import sqlite, sqlite_rows
 from holdfast.stores.sqlite import SQLiteStore
 from holdfast.testing.said import said
 
@@ -92,7 +92,7 @@ async def test_a_page_that_changed_on_the_disk_is_noticed(tmp_path: Path) -> Non
 async def test_a_value_larger_than_sqlite_takes_is_refused_first(
     store: SQLiteStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sqlite, "LARGEST", 1_000)
+    monkeypatch.setattr(sqlite_rows, "LARGEST", 1_000)
     with pytest.raises(NotEncodable, match="1,001 bytes"):
         await store.put_blob(b"x" * 1_001)
     with pytest.raises(NotEncodable, match="split"):

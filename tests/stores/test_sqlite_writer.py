@@ -376,6 +376,7 @@ async def test_commits_do_not_make_the_wal_longer_before_there_is_a_checkpoint(t
     for n in range(20):
         await store.append("session_a", said("session_a", n + 1, "x" * 20_000), expected=n, epoch=1)
         lengths.add((tmp_path / "log.db-wal").stat().st_size)
-    assert len(lengths) == 1 and lengths.pop() >= sqlite_writer.CHECKPOINT_PAGES * 4_096
+    assert len(lengths) == 1
+    assert lengths.pop() >= sqlite_writer.CHECKPOINT_PAGES * 4_096
     await store.close()
     assert [file.name for file in tmp_path.iterdir()] == ["log.db"], "closing leaves one file"

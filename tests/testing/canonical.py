@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
+from msgspec import Struct
+
 from holdfast import (
     NOT_DONE,
     Agent,
@@ -250,7 +252,56 @@ async def update_meanwhile(session: Session) -> None:
     await session.files.write("/note.txt", b"from outside")
 
 
+class Booked(Struct):
+    """A typed answer."""
+
+    seat: int
+
+
+async def ask_for_a_seat(session: Session) -> None:
+    """A client that wants a typed answer, after every start anew."""
+    result = await (await session.send("Book.", key="the one input", output=Booked))
+    assert result.output == Booked(seat=7)
+
+
+async def ask_for_a_seat_in_vain(session: Session) -> None:
+    """A client that wants a typed answer from a model that gives none."""
+    result = await (await session.send("Book.", key="the one input", output=Booked, repairs=1))
+    assert result.stop == "invalid_output"
+
+
+def by_tool(*steps: Step | str) -> Callable[[], Driver]:
+    """A model that answers with a tool."""
+
+    def make() -> Driver:
+        sim = Sim.storyboard(*steps)
+        sim.answers_by = "tool"
+        return sim
+
+    return make
+
+
 TURNS = (
+    Turn(
+        name="typed answer, repaired",
+        model=plays(call("book"), "Seat 7.", '{"seat": "seven"}', '{"seat": 7}'),
+        inputs=ask_for_a_seat,
+    ),
+    Turn(
+        name="typed answer by a tool, repaired",
+        model=by_tool(
+            calls(("book", {}), ("final_answer", {"seat": "7"})),
+            calls(("tell", {}), ("final_answer", {"seat": 7})),
+        ),
+        inputs=ask_for_a_seat,
+        lost=frozenset({"tell"}),
+    ),
+    Turn(
+        name="typed answer that never comes",
+        model=plays("Seat 7.", "Seven."),
+        inputs=ask_for_a_seat_in_vain,
+        ends=FAILED,
+    ),
     Turn(name="plain answer", model=plays("Hello.")),
     Turn(name="pure call", model=plays(call("look"), "Seen.")),
     Turn(name="idempotent call", model=plays(call("book"), "Booked.")),

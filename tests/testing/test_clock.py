@@ -6,9 +6,12 @@ import sys
 import threading
 import time
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
+from holdfast import Agent, Context, Runtime, tool
+from holdfast.drivers.sim import Sim, call, say
 from holdfast.testing import VirtualClock, run_virtual
 from holdfast.testing.clock import START
 
@@ -113,6 +116,81 @@ def test_a_jump_costs_no_patience_once_the_jobs_are_done() -> None:
         return elapsed()
 
     assert run_virtual(main(), patience=3_600) == pytest.approx(86_400)  # or the test's time limit ends it
+
+
+class Counting(threading.Thread):
+    owed = 0
+
+
+def test_nothing_is_expected_of_a_thread_that_says_it_owes_nothing() -> None:
+    release = threading.Event()
+
+    async def main() -> float:
+        thread = Counting(target=release.wait, args=(60,))
+        thread.start()
+        try:
+            await asyncio.sleep(86_400)
+        finally:
+            release.set()
+            thread.join()
+        return elapsed()
+
+    assert run_virtual(main(), patience=3_600) == pytest.approx(86_400)  # or the test's time limit ends it
+
+
+def test_a_thread_that_says_it_owes_something_is_waited_for() -> None:
+    async def main() -> float:
+        loop = asyncio.get_running_loop()
+        heard = asyncio.Event()
+
+        def speak() -> None:
+            time.sleep(0.02)
+            loop.call_soon_threadsafe(heard.set)
+
+        thread = Counting(target=speak)
+        thread.owed = 1
+        thread.start()
+        async with asyncio.timeout(5):
+            await heard.wait()
+        thread.join()
+        return elapsed()
+
+    assert run_virtual(main(), patience=30) == 0.0
+
+
+def test_a_sqlite_store_that_is_open_costs_no_patience(tmp_path: Path) -> None:
+    async def main() -> float:
+        async with Runtime(tmp_path / "log.db", clock=VirtualClock()) as runtime:
+            session = await runtime.session(Agent(model=Sim.script(say("hello"))))
+            await session.run("hi")
+            await asyncio.sleep(60)  # in which letters are looked for, again and again
+        return elapsed()
+
+    assert run_virtual(main(), patience=3_600) >= 60
+
+
+@pytest.mark.parametrize("kept", [True, False], ids=["kept", "rolled back"])
+def test_a_tools_transaction_is_waited_for_and_then_forgotten(tmp_path: Path, kept: bool) -> None:
+    @tool(effect="idempotent")
+    async def work(ctx: Context) -> str:
+        """Work."""
+        async with ctx.transaction() as db:
+            await db.execute("CREATE TABLE IF NOT EXISTS done (what TEXT)")
+            await db.execute("INSERT INTO done VALUES (?)", "it")
+            if not kept:
+                raise LookupError("no such luck")
+        return "worked"
+
+    async def main() -> tuple[str, float]:
+        async with Runtime(tmp_path / "log.db", clock=VirtualClock()) as runtime:
+            session = await runtime.session(Agent(model=Sim.script(call("work"), say("done")), tools=[work]))
+            before = elapsed()
+            result = await session.run("go")
+            took = elapsed() - before
+            await asyncio.sleep(60)
+        return result.text, took
+
+    assert run_virtual(main(), patience=3_600) == ("done", 0.0)
 
 
 def test_a_socket_is_heard_before_a_timer_fires() -> None:

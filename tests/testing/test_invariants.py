@@ -6,9 +6,10 @@ from collections.abc import Callable
 import pytest
 from msgspec import structs
 
-from holdfast import Agent, Event, Limits, Runtime, tool
-from holdfast.drivers.sim import Sim, calls, say
-from holdfast.events import Fact, OutputMessageCompleted, ToolStarted, TurnRecovered
+from holdfast import Agent, Event, Limits, Request, Runtime, tool
+from holdfast.drivers.sim import Sim, Step, calls, say
+from holdfast.events import AskAnswered, Fact, OutputMessageCompleted, ToolStarted, TurnRecovered
+from holdfast.facts.compaction import ContextCompacted
 from holdfast.testing import ScriptedApprover, VirtualClock, approve, problems_in
 
 Log = list[Event]
@@ -139,6 +140,11 @@ BREAKS: dict[str, tuple[Callable[[Log], Log], str]] = {
     "calls asked for twice": (answered_in_two_messages, "was asked for twice"),
     "an ask closed twice": (twice("ask.answered"), "was closed 2 times"),
     "an answer to nothing": (without("ask.opened"), "was closed, and never opened"),
+    "a call that nobody agreed to": (without("ask.answered"), "was claimed, and its ask is open"),
+    "a call that somebody denied": (
+        changed(AskAnswered, verdict="denied"),
+        "was claimed, and its ask is denied",
+    ),
     "an empty reply": (with_an_empty_reply, "the transcript is not valid"),
 }
 
@@ -197,3 +203,29 @@ async def test_a_call_may_be_claimed_again_after_a_cut_off(log: Log) -> None:
     assert isinstance(claim, ToolStarted)
     again = structs.replace(log[place], data=structs.replace(claim, attempt=2))
     assert problems_in(renumbered([*log[: place + 1], again, *log[place + 1 :]])) == []
+
+
+async def test_a_summary_that_stands_for_too_much_too_little_or_half_an_exchange_is_found() -> None:
+    def choose(request: Request) -> Step | str:
+        words = request.messages[-1].text.startswith
+        return calls(("book", {"seat": 1})) if words("Book") else "so"
+
+    async with Runtime(clock=VirtualClock()) as runtime:
+        session = await runtime.session(Agent(model=Sim.rule(choose), tools=[book]))
+        for _ in range(3):
+            await session.run("Book a seat. " * 50)
+        await session.compact(by="ana")
+        await session.run("and now?")
+        log = await session.events()
+    assert problems_in(log) == []
+    (place,) = places(log, "context.compacted")
+    fact = log[place].data
+    assert isinstance(fact, ContextCompacted)
+
+    def with_covers(covers: int) -> list[str]:
+        told = structs.replace(log[place], data=structs.replace(fact, covers=covers))
+        return problems_in([*log[:place], told, *log[place + 1 :]], transcript=False)
+
+    assert "separates a result" in with_covers(2)[0]
+    assert "covers 0 of" in with_covers(0)[0]
+    assert "covers 99 of" in with_covers(99)[0]

@@ -2,26 +2,30 @@
 
 import copy
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from itertools import pairwise
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from holdfast import Allow, Decision, Deny, Event, Interrupt, Manifest, Runtime, ToolError, tool
 from holdfast.agent import Agent
+from holdfast.capability import Compaction
 from holdfast.config import Config, Limits
 from holdfast.driver import Request
 from holdfast.drivers.sim import Sim, Step, calls, fail, say
 from holdfast.events import AskOpened, Failure
+from holdfast.facts.answers import OutputContract
+from holdfast.facts.budgets import BudgetExceeded
 from holdfast.fold import apply, fold
-from holdfast.messages import Text, ToolCall, ToolResult, user_message
+from holdfast.messages import Message, Text, ToolCall, ToolResult, tool_message, user_message
 from holdfast.policy import Action, Policy
 from holdfast.state import CallState, Queued, State, TurnState, decode_state, encode_state
 from holdfast.testing import VirtualClock, run_virtual
-from holdfast.turn.decide import RECORDS, RULES, Act, Begin, Owed, Reason, Rule, Stop, Wait, decide
+from holdfast.turn.decide import RECORDS, RULES, Act, Begin, Compact, Owed, Reason, Rule, Stop, Wait, decide
 from tests.turn.scenes import assert_sound
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
@@ -32,6 +36,11 @@ class Three(Struct):
     """The limits these tests decide under."""
 
     max_iterations: int = 3
+    compaction: Compaction | None = Compaction()
+    repeated_calls: int = 2
+
+    def compact_above(self, place: int) -> int | None:
+        return 1_000
 
 
 def call_state(number: int = 0, **facts: Any) -> CallState:
@@ -63,7 +72,36 @@ def turn(*calls: CallState, asks: dict[str, datetime | None] | None = None, **fa
     return State(session_id="session_a", turn=under_way, asks=open_asks)
 
 
+def long(state: State) -> State:
+    """The same, with a transcript beyond the threshold."""
+    return structs.replace(state, context=2_000)
+
+
+def wanted(state: State) -> State:
+    """The same, where somebody wants a summary."""
+    return structs.replace(state, compaction_by="ana")
+
+
+def circling(state: State) -> State:
+    """The same, where the model has made the same call twice."""
+    call = ToolCall(id="call_0", name="look", arguments="{}")
+    said = Message(id="", role="assistant", content=(call,))
+    told = tool_message(ToolResult(call_id="call_0", name="look", content=(Text(text="ok"),)))
+    return structs.replace(state, messages=[WORDS, said, told, said, told])
+
+
+def over(**facts: Any) -> BudgetExceeded:
+    """A budget that is used up."""
+    one = Decimal(1)
+    return BudgetExceeded(
+        budget="b", scope="turn", quantity="tokens", limit=one, used=one, asked=one, **facts
+    )
+
+
 FAILURE = Failure(code="server_error", message="no")
+TOO_LARGE = Failure(code="too_large", message="no")
+
+CONTRACT = OutputContract(name="Answer", schema={"type": "object"}, repairs=1)
 
 WORDS = user_message("Be brief.")
 STEERED = Queued(turn_id="turn_1", message=WORDS)
@@ -85,6 +123,7 @@ TABLE = {
             Stop("interrupted"),
         ),
         (turn(failure=FAILURE, deadline=SOON, iteration=3), Stop("error")),
+        (turn(failure=TOO_LARGE, compaction_tried=True), Stop("error")),
     ],
     "the model declined": [
         (turn(stop="refusal"), Stop("refusal")),
@@ -101,6 +140,21 @@ TABLE = {
         (turn(recoveries=4), Wait()),
         (turn(recoveries=4, deadline=SOON), Wait(until=SOON)),
         (turn(call_state(), stop="tool_calls", recoveries=4), Wait()),
+        (turn(recoveries=4, exceeded=over()), Wait()),
+    ],
+    "a budget is used up": [
+        (turn(exceeded=over()), Stop("budget")),
+        (turn(call_state(), stop="tool_calls", exceeded=over()), Stop("budget")),
+    ],
+    "a budget is used up, and its next window or somebody who raises it is waited for": [
+        (turn(exceeded=over(waits=True)), Wait(deferred=True)),
+        (turn(exceeded=over(waits=True), deadline=SOON), Wait(until=SOON, deferred=True)),
+        (turn(call_state(), stop="tool_calls", exceeded=over(waits=True)), Wait(deferred=True)),
+        (circling(turn(iteration=2, exceeded=over(waits=True, until=SOON))), Wait(until=SOON, deferred=True)),
+    ],
+    "the model makes the same call again and again, and learns nothing from it": [
+        (circling(turn(iteration=2)), Stop("loop")),
+        (circling(turn(iteration=2, exceeded=over(waits=True, until=NOW))), Stop("loop")),
     ],
     "calls are owed and some can go on": [
         (turn(call_state(), stop="tool_calls"), Act((Owed("call_0", "run"),))),
@@ -115,7 +169,7 @@ TABLE = {
             Act((Owed("call_0", "run"), Owed("call_1", "run"))),
         ),
     ],
-    "every call that is owed waits for an answer": [
+    "every call that is owed waits for an answer, or was put off by a policy": [
         (turn(asking(), asks={"ask_0": None}, stop="tool_calls"), Wait(("ask_0",), None)),
         (turn(asking(), asks={"ask_0": SOON}, stop="tool_calls"), Wait(("ask_0",), SOON)),
         (turn(asking(), asks={"ask_0": SOON}, stop="max_tokens"), Wait(("ask_0",), SOON)),
@@ -127,6 +181,31 @@ TABLE = {
             turn(asking(0), done(1), asking(2), asks={"ask_0": None, "ask_2": SOON}, stop="tool_calls"),
             Wait(("ask_0", "ask_2"), SOON),
         ),
+        (
+            turn(call_state(deferred_until=SOON, deferrals=1), stop="tool_calls"),
+            Wait((), SOON, deferred=True),
+        ),
+        (
+            turn(
+                asking(0),
+                call_state(1, deferred_until=SOON, deferrals=1),
+                asks={"ask_0": None},
+                stop="tool_calls",
+            ),
+            Wait(("ask_0",), SOON, deferred=True),
+        ),
+    ],
+    "a policy put the model call off": [
+        (turn(deferred_until=SOON, deferrals=1), Wait(until=SOON, deferred=True)),
+        (
+            turn(deferred_until=SOON, deferrals=1, deadline=NOW + timedelta(seconds=1)),
+            Wait(until=NOW + timedelta(seconds=1), deferred=True),
+        ),
+        (
+            turn(deferred_until=SOON, deferrals=1, retry_at=NOW + timedelta(seconds=1), attempt=1),
+            Wait(until=SOON, deferred=True),
+        ),
+        (turn(done(), deferred_until=SOON, deferrals=1, steering=[STEERED]), Wait(until=SOON, deferred=True)),
     ],
     "a failed model call may be tried again later": [
         (turn(retry_at=SOON, attempt=1), Wait(until=SOON)),
@@ -136,6 +215,30 @@ TABLE = {
         ),
         (turn(done(), retry_at=SOON, attempt=1), Wait(until=SOON)),
         (turn(retry_at=SOON, attempt=1, steering=[STEERED]), Wait(until=SOON)),
+        (turn(retry_at=SOON, failure=TOO_LARGE, compaction_attempt=1), Wait(until=SOON)),
+    ],
+    "the request was too large, and its transcript can be summarised": [
+        (turn(failure=TOO_LARGE), Compact("too_large")),
+        (turn(failure=TOO_LARGE, iteration=0, steering=[STEERED]), Compact("too_large")),
+        (turn(failure=TOO_LARGE, compaction_off=True), Compact("too_large")),
+        (long(turn(failure=TOO_LARGE)), Compact("too_large")),
+        (turn(retry_at=AGO, failure=TOO_LARGE, compaction_attempt=1), Compact("too_large")),
+    ],
+    "no answer had the shape that was asked for, as often as it was repaired": [
+        (turn(stop="end_turn", contract=CONTRACT, rejections=2), Stop("invalid_output")),
+        (long(turn(done(), contract=CONTRACT, rejections=2)), Stop("invalid_output")),
+        (
+            turn(stop="end_turn", contract=CONTRACT, rejections=2, steering=[STEERED]),
+            Stop("invalid_output"),
+        ),
+    ],
+    "the transcript has grown too long for the next request, or somebody wants it summarised": [
+        (long(turn()), Compact("threshold")),
+        (long(turn(iteration=0)), Compact("threshold")),
+        (long(turn(stop="end_turn", steering=[STEERED])), Compact("threshold")),
+        (wanted(turn()), Compact("asked")),
+        (wanted(long(turn(compaction_off=True))), Compact("asked")),
+        (long(turn(done(), retry_at=AGO)), Compact("threshold")),
     ],
     "somebody steered before the model answered": [
         (turn(stop="end_turn", steering=[STEERED]), Reason()),
@@ -151,14 +254,19 @@ TABLE = {
         (turn(stop="end_turn"), Stop("end_turn")),
         (turn(stop="tool_calls"), Stop("end_turn")),
         (turn(stop="end_turn", iteration=3), Stop("end_turn")),
+        (turn(done(), contract=CONTRACT, rejections=1, fits=True), Stop("end_turn")),
+        (wanted(long(turn(stop="end_turn"))), Stop("end_turn")),
     ],
     "the iteration limit is reached": [
         (turn(iteration=3), Stop("max_iterations")),
         (turn(done(), iteration=4), Stop("max_iterations")),
+        (wanted(long(turn(iteration=3))), Stop("max_iterations")),
     ],
     "a reply is owed": [
         (turn(iteration=0), Reason()),
         (turn(done(), iteration=2), Reason()),
+        (wanted(long(turn(compaction_tried=True))), Reason()),
+        (long(turn(compaction_off=True)), Reason()),
         (turn(retry_at=NOW, attempt=1), Reason()),
         (turn(retry_at=AGO, attempt=2, deadline=SOON), Reason()),
     ],
@@ -182,8 +290,23 @@ def test_every_rule_has_an_example() -> None:
 
 
 NEVER_TOGETHER = (
+    (
+        "a budget is used up",
+        "a budget is used up, and its next window or somebody who raises it is waited for",
+    ),
+    (
+        "the model makes the same call again and again, and learns nothing from it",
+        "calls are owed and some can go on",
+    ),
     ("the model call failed for good, or a policy interrupted", "the model declined"),
-    ("every call that is owed waits for an answer", "a failed model call may be tried again later"),
+    (
+        "the request was too large, and its transcript can be summarised",
+        "no answer had the shape that was asked for, as often as it was repaired",
+    ),
+    (
+        "every call that is owed waits for an answer, or was put off by a policy",
+        "a policy put the model call off",
+    ),
 )
 """Neighbours whose order does not matter: a reply, which the second is about, ends the failed attempts before it."""
 

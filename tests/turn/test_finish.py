@@ -119,9 +119,10 @@ async def test_a_failing_hook_after_the_turn_is_recorded_under_its_turn() -> Non
     agent = agent_of(say("done"), hooks=(Hook(id="print", point="after_turn", run=fail),))
     async with session_with(agent) as session:
         result = await session.run("go")
-        last = (await session.events())[-1]
+        *_, last, ran = await session.events()
     assert result.status == "completed"
     assert (last.type, last.context.turn_id) == ("hook.decided", result.turn_id)
+    assert (ran.type, ran.context.turn_id) == ("hooks.run", result.turn_id)
     assert last.data.reason == "it failed: OSError: no printer"  # type: ignore[attr-defined]
 
 

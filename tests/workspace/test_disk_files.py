@@ -341,3 +341,12 @@ async def test_a_root_behind_a_link_is_fine(root: Path) -> None:
     (root / "a").write_text("1")
     (root.parent / "alias").symlink_to(root, target_is_directory=True)
     assert await DiskFiles(root.parent / "alias").read("/a") == b"1"
+
+
+async def test_an_agent_that_may_write_cannot_touch_the_hooks_of_its_workspace(tmp_path: Path) -> None:
+    (tmp_path / "sub" / ".holdfast").mkdir(parents=True)
+    (tmp_path / "sub" / ".holdfast" / "hooks.toml").write_text("")
+    files = DiskFiles(tmp_path, writable=True)
+    assert await code_of(files.write("/.holdfast/hooks.toml", b"x")) == "protected"
+    assert await code_of(files.delete("/sub/.holdfast/hooks.toml")) == "protected"
+    assert await code_of(files.delete("/sub", recursive=True)) == "protected"

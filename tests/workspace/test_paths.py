@@ -242,3 +242,13 @@ def test_an_error_shows_the_host_root_as_the_workspace() -> None:
     with pytest.raises(WorkspaceError, match=r"'/workspace/\.\./etc'") as refused:
         normalise("/srv/app/../etc", root="/srv/app")
     assert "srv" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "path", ["/.holdfast/hooks.toml", "/.Holdfast/x.py", "/deep/.holdfast", "/a/.HOLDFAST/b/c"]
+)
+def test_the_hooks_that_a_workspace_brings_are_protected_anywhere_in_any_case(path: str) -> None:
+    with pytest.raises(WorkspaceError) as refused:
+        check_protected(normalise(path))
+    assert refused.value.code == "protected"
+    check_protected(normalise("/holdfast/hooks.toml"))

@@ -21,9 +21,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
-from msgspec import Struct
+from msgspec import Struct, structs
 
-from holdfast import Agent, CapabilityRef, Config, ConfigError, Limits, Settings
+from holdfast import Agent, CapabilityRef, Config, ConfigError, Limits, Rule, Settings, Taint
+from holdfast.cli.rulefile import read_rules
 
 T = TypeVar("T", bound=Struct)
 
@@ -39,6 +40,9 @@ class Header(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     capabilities: tuple[str | CapabilityRef, ...] = ()
     limits: dict[str, Any] = {}
     settings: dict[str, Any] = {}
+    rules: str | tuple[Rule, ...] = ()
+    """The rules, or the name of a rule file, as seen from here."""
+    taint: Taint | None = None
 
 
 def read_agent(path: Path) -> Agent:
@@ -61,8 +65,16 @@ def read_agent(path: Path) -> Agent:
         model=header.model,
         capabilities=header.capabilities,
         limits=limits,
-        config=Config(settings=settings),
+        config=_ruled(header, path, Config(settings=settings)),
     )
+
+
+def _ruled(header: Header, path: Path, config: Config) -> Config:
+    """With the rules that it gives, or that stand in the file it names."""
+    if isinstance(header.rules, str):
+        found = read_rules(path.parent / header.rules)
+        return structs.replace(config, rules=found.rules, taint=header.taint or found.taint)
+    return structs.replace(config, rules=header.rules, taint=header.taint)
 
 
 def _strict(data: dict[str, Any], kind: type[T], name: str) -> T | None:

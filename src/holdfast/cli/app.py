@@ -8,11 +8,11 @@ import click
 
 from holdfast import HoldfastError
 from holdfast.cli.chat import chat
-from holdfast.cli.inspect import explain, inspect
-from holdfast.cli.log import events, show
+from holdfast.cli.looking import LOOKING
+from holdfast.cli.policy import policy
 from holdfast.cli.run import run
-from holdfast.cli.sessions import files, sessions
 from holdfast.cli.speaking import SPEAKING
+from holdfast.cli.trust import trust
 from holdfast.cli.upkeep import UPKEEP
 
 
@@ -41,5 +41,13 @@ def holdfast(debug: bool) -> None:
     """Durable agents in one file: what was accepted is never lost, and what was done can be read back."""
 
 
-for command in (run, chat, sessions, show, events, inspect, explain, files, *SPEAKING, *UPKEEP):
+for command in (
+    run,
+    chat,
+    *LOOKING,
+    policy,
+    trust,
+    *SPEAKING,
+    *UPKEEP,
+):
     holdfast.add_command(command)

@@ -13,7 +13,7 @@ from typing import Any
 import click
 import msgspec
 
-from holdfast import AskOpened, HoldfastError, Runtime, Session, TurnResult
+from holdfast import AskOpened, HoldfastError, Runtime, Session, TurnResult, UsageError
 from holdfast.cli.compose import Wanted, agent_options, session_for
 from holdfast.cli.inspect import described
 from holdfast.cli.place import Place, db_option, writing
@@ -114,6 +114,8 @@ class Chat:
 
     def _settle(self, ask: AskOpened) -> bool:
         """Put a question; whether it was answered."""
+        if ask.wants != "approval":
+            return self._answer(ask)
         click.echo(clean(msgspec.json.format(ask.arguments, indent=2)))
         while (answer := self._read(f"may {clean(ask.tool)} run? [y / n REASON] ")) is not None:
             verdict, _, reason = answer.strip().partition(" ")
@@ -122,6 +124,23 @@ class Chat:
                 return True
             if verdict.lower() in ("n", "no"):
                 self._runner.run(self._session.deny(ask.ask_id, by=who(), reason=reason.strip()))
+                return True
+        return False
+
+    def _answer(self, ask: AskOpened) -> bool:
+        """Have a question of the model answered in words; whether it was."""
+        if ask.wants != "answer":
+            self._view.note(
+                f"{clean(ask.tool)} is carried out by another program: holdfast answer {ask.ask_id} JSON"
+            )
+            return False
+        click.echo("\n".join([clean(ask.reason), *(f"  - {clean(option)}" for option in ask.options)]))
+        while (text := self._read("answer> ")) is not None:
+            try:
+                self._runner.run(self._session.answer(ask.ask_id, text.strip(), by=who()))
+            except UsageError as error:
+                self._view.note(f"error: {error}", fg="red")
+            else:
                 return True
         return False
 

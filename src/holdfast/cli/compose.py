@@ -24,6 +24,8 @@ from holdfast import (
 )
 from holdfast.cli.agentfile import read_agent
 from holdfast.cli.place import find
+from holdfast.cli.trust import brought_by
+from holdfast.config import merge
 from holdfast.events import SessionCreated
 
 DIRECTORY, WRITABLE = "holdfast.dir", "holdfast.write"
@@ -115,13 +117,20 @@ async def begin(runtime: Runtime, wanted: Wanted) -> Session:
     try:
         return await runtime.session(
             agent,
-            config=wanted.config(),
+            config=_with_hooks(wanted),
             metadata=wanted.metadata(),
             services=_services(wanted.metadata()),
         )
     except UnknownModel as error:
         named = wanted.model or os.environ.get("HOLDFAST_MODEL") or (agent and agent.layers[0].config.model)
         raise UnknownModel(str(error) if named else NO_MODEL) from error
+
+
+def _with_hooks(wanted: Wanted) -> Config | None:
+    """The flags as a layer, with the hooks that the directory, or that of the agent file, brings with it."""
+    config, here = wanted.config(), wanted.directory or Path()
+    found = brought_by([here, *([wanted.agent.parent] if wanted.agent else [])])
+    return merge(config or Config(), Config(capabilities=found)) if found else config
 
 
 async def reopen(runtime: Runtime, session_id: str, wanted: Wanted | None = None) -> Session:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,9 +43,11 @@ def agents_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return _MODULES(_FILES(gathered))
 
 
-def _loaded(modules: Iterable[str], files: Iterable[Path]) -> list[Agent]:
+def _loaded(modules: Sequence[str], files: Iterable[Path]) -> list[Agent]:
     """The agents that the flags name."""
-    if (here := str(Path.cwd())) not in sys.path:
+    if (
+        modules and (here := str(Path.cwd())) not in sys.path
+    ):  # else nothing of this directory is ever imported
         sys.path.insert(0, here)
     agents = [read_agent(file) for file in files]
     for name in modules:

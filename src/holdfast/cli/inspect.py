@@ -1,4 +1,4 @@
-"""`holdfast inspect` and `explain`: what would be sent next, and which layer decided so. Nothing is sent."""
+"""`holdfast inspect`: what would be sent next. Nothing is sent."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from holdfast import Inspection, Message, UnknownModel, UsageError
 from holdfast.cli.given import missing_here
 from holdfast.cli.place import Place, db_option, find, writing
 from holdfast.cli.text import clean, count, one_line, to_resolve
-from holdfast.manifest import Origin
 
 
 @click.command()
@@ -25,24 +24,12 @@ def inspect(session: str, prompt: str | None, as_json: bool, db: Place) -> None:
 
     As it would be after PROMPT, when there is one. Records nothing. SESSION is the latest when not given.
     """
-    found = asyncio.run(_inspect(db, session, prompt))
+    found = asyncio.run(upcoming(db, session, prompt))
     click.echo(found.body if as_json else "\n".join(described(found)))
 
 
-@click.command()
-@click.argument("session", default="last")
-@click.option("--json", "as_json", is_flag=True, help="One JSON array.")
-@db_option
-def explain(session: str, as_json: bool, db: Place) -> None:
-    """Show which layer made each setting of a session.
-
-    SESSION is the latest when not given.
-    """
-    origins = asyncio.run(_inspect(db, session, None)).manifest.explain()
-    click.echo(msgspec.json.encode(origins) if as_json else "\n".join(_table(origins)))
-
-
-async def _inspect(db: Place, name: str, prompt: str | None) -> Inspection:
+async def upcoming(db: Place, name: str, prompt: str | None) -> Inspection:
+    """The next request of this session. Raises `UsageError` where only its program could make it."""
     async with writing(db) as runtime:
         session = await runtime.open(await find(runtime, name), read_only=True)
         missing = ", ".join(await missing_here(runtime, session.state))
@@ -81,8 +68,3 @@ def described(found: Inspection) -> Iterator[str]:
 def _shown(message: Message) -> str:
     calls = [f"{call.name} {call.arguments}" for call in message.calls]
     return f"{message.role:<9}  {one_line(' '.join([message.text, *calls]), 100)}"
-
-
-def _table(origins: tuple[Origin, ...]) -> list[str]:
-    width = max(len(it.field) for it in origins)
-    return [f"{it.field:<{width}}  {one_line(it.value, 60):<60}  {' + '.join(it.layers)}" for it in origins]

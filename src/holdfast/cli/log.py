@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import shutil
 import sys
+from collections.abc import Callable
+from functools import partial
 
 import click
 import msgspec
 
-from holdfast import Event, UnknownSession
+from holdfast import Event, UnknownSession, reviewed
 from holdfast.cli.page import Page
 from holdfast.cli.place import Place, db_option, find, reading
 from holdfast.cli.text import clock, one_line
@@ -55,19 +57,24 @@ async def _read(db: Place, name: str) -> Timeline:
 )
 @click.option("-n", "--last", type=click.IntRange(min=1), metavar="N", help="Only the last N events.")
 @click.option("--json", "as_json", is_flag=True, help="Whole events, one JSON object per line.")
+@click.option("--reviewed", is_flag=True, help="Without what was said: safe to forward.")
 @db_option
-def events(session: str, follow: bool, after: int, last: int | None, as_json: bool, db: Place) -> None:
+def events(
+    session: str, follow: bool, after: int, last: int | None, as_json: bool, reviewed: bool, db: Place
+) -> None:
     """Show the events of a session, oldest first.
 
     SESSION is the latest when not given. Ctrl-C ends -f.
     """
     try:
-        asyncio.run(_show(db, session, follow, (after, last), as_json))
+        asyncio.run(_show(db, session, follow, (after, last), partial(_print, as_json, reviewed)))
     except KeyboardInterrupt:
         sys.exit(0)
 
 
-async def _show(db: Place, name: str, follow: bool, start: tuple[int, int | None], as_json: bool) -> None:
+async def _show(
+    db: Place, name: str, follow: bool, start: tuple[int, int | None], say: Callable[[Event], None]
+) -> None:
     async with reading(db) as runtime:
         session = await runtime.open(await find(runtime, name), read_only=True)
         after, last = start
@@ -75,14 +82,15 @@ async def _show(db: Place, name: str, follow: bool, start: tuple[int, int | None
             after = max(after, session.state.sequence - last)
         if follow:
             async for event in session.follow(after):
-                _print(event, as_json)
+                say(event)
         while page := await session.events(after):
             for event in page:
-                _print(event, as_json)
+                say(event)
             after = page[-1].sequence
 
 
-def _print(event: Event, as_json: bool) -> None:
+def _print(as_json: bool, safe: bool, event: Event) -> None:
+    event = reviewed(event) if safe else event
     if as_json:
         click.echo(encode_event(event))
         return

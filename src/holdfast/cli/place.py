@@ -78,9 +78,9 @@ def registry() -> Registry:
     )
 
 
-def reading(db: Place) -> Runtime:
+def reading(db: Place, *, model: str | None = None) -> Runtime:
     """A runtime to look with only; it works while other processes are writing."""
-    return Runtime(store_of(db), registry=registry())
+    return Runtime(store_of(db), registry=registry(), model=model)
 
 
 def store_of(db: Place) -> Store:
@@ -93,15 +93,21 @@ def store_of(db: Place) -> Store:
 
 
 def writing(
-    db: Place, *, make: bool = False, agents: Iterable[Agent] = (), drain: float = 30.0, lease: float = 30.0
+    db: Place,
+    *,
+    make: bool = False,
+    agents: Iterable[Agent] = (),
+    drain: float = 30.0,
+    lease: float = 30.0,
+    model: str | None = None,
 ) -> Runtime:
     """A runtime that can run turns; a file must be there, unless it is to be made.
 
-    Agents that name no model take `$HOLDFAST_MODEL`.
+    Agents that name no model take `$HOLDFAST_MODEL`, else this one.
     """
     return Runtime(
         db if make else _existing(db),
-        model=os.environ.get("HOLDFAST_MODEL") or None,
+        model=os.environ.get("HOLDFAST_MODEL") or model,
         agents=agents,
         registry=registry(),
         drain=drain,

@@ -22,7 +22,7 @@ MANY = 1_000_000
 class Finding(Struct, frozen=True, kw_only=True):
     """Something that was found."""
 
-    kind: Literal["damage", "gap", "event", "letter", "blob", "lease", "snapshot", "log"]
+    kind: Literal["damage", "gap", "event", "letter", "blob", "lease", "snapshot", "account", "log"]
     """As in `holdfast.store.Problem`; `log`: events that contradict each other."""
     where: str
     message: str

@@ -12,6 +12,8 @@ from msgspec import Struct, field
 from holdfast import Event, Thinking, Usage
 from holdfast import events as facts
 from holdfast.catalogue import ZERO, total
+from holdfast.facts import compaction
+from holdfast.facts.asks import Grant
 
 CallStatus = Literal[
     "asked", "waiting", "started", "cut_off", "ok", "error", "denied", "cancelled", "in_doubt"
@@ -21,7 +23,18 @@ so it is running or was cut off. `cut_off`: the same, and another writer has tak
 
 
 What = Literal[
-    "model_failed", "asked", "answered", "expired", "decided", "file", "updated", "resolved", "recovered"
+    "model_failed",
+    "asked",
+    "answered",
+    "expired",
+    "voided",
+    "granted",
+    "decided",
+    "file",
+    "updated",
+    "resolved",
+    "recovered",
+    "compacted",
 ]
 """What a note is about."""
 
@@ -179,6 +192,9 @@ class _Teller:
         again = f"gone on with after a cut-off, {fact.attempt} in a row without getting any further"
         self._note(event, "recovered", f"{fact.by} let the turn go on" if fact.by else again)
 
+    def drifted(self, event: Event, fact: facts.Drifted) -> None:
+        self._note(event, "decided", f"the manifest has changed, {fact.choice}: {', '.join(fact.changes)}")
+
     def replied(self, event: Event, fact: facts.OutputMessageCompleted) -> None:
         turn = self._turn(event)
         turn.replies, turn.usage = fact.iteration, turn.usage + fact.usage
@@ -237,6 +253,26 @@ class _Teller:
             event, "model_failed", f"attempt {fact.attempt}: {fact.reason}: {fact.error.message}{again}"
         )
 
+    def compacted(self, event: Event, fact: compaction.ContextCompacted) -> None:
+        turn = self._turn(event)
+        turn.usage += fact.usage
+        turn.cost = total(turn.cost, fact.cost)
+        self.line.usage += fact.usage
+        self.line.cost = total(self.line.cost, fact.cost)
+        self._note(
+            event,
+            "compacted",
+            f"the first {fact.covers} messages are summarised for the model ({fact.reason})",
+        )
+
+    def not_compacted(self, event: Event, fact: compaction.CompactionFailed) -> None:
+        again = "; it was to be tried again" if fact.retry_at else ""
+        text = f"no summary, attempt {fact.attempt}: {fact.error_kind}: {fact.error.message}{again}"
+        self._note(event, "compacted", text)
+
+    def compaction_asked(self, event: Event, fact: compaction.CompactionAsked) -> None:
+        self._note(event, "compacted", f"{fact.by} wants a summary before the next model call")
+
     def started(self, event: Event, fact: facts.ToolStarted) -> None:
         if call := self.calls.get(fact.call_id):
             call.at, call.status, call.effect = event.ts, "started", fact.effect
@@ -250,14 +286,32 @@ class _Teller:
     def asked(self, event: Event, fact: facts.AskOpened) -> None:
         self._asks[fact.ask_id] = (fact.call_id, self._turn(event))
         self._stand(fact.call_id, "waiting")
-        self._note(event, "asked", f"{fact.ask_id}: may {fact.tool} run? {fact.reason}")
+        what = {
+            "approval": f"may {fact.tool} run?",
+            "result": f"what is the result of {fact.tool}?",
+            "answer": "?",
+        }
+        self._note(event, "asked", f"{fact.ask_id}: {what[fact.wants]} {fact.reason}".rstrip())
 
     def answered(self, event: Event, fact: facts.AskAnswered) -> None:
         reason = f": {fact.reason}" if fact.reason else ""
-        self._close(event, fact.ask_id, "answered", f"{fact.verdict} by {fact.by}{reason}")
+        edited = f" with {fact.arguments}" if fact.arguments is not None else ""
+        self._close(event, fact.ask_id, "answered", f"{fact.verdict} by {fact.by}{edited}{reason}")
+        if fact.grant is not None:
+            self._note(event, "granted", f"{fact.grant.id}: {fact.verdict} for {_held(fact.grant)}")
 
     def expired(self, event: Event, fact: facts.AskExpired) -> None:
         self._close(event, fact.ask_id, "expired", "nobody answered in time")
+
+    def voided(self, event: Event, fact: facts.AskVoided) -> None:
+        self._note(event, "voided", f"{fact.ask_id}: {fact.reason}")
+
+    def granted(self, event: Event, fact: facts.GrantUsed) -> None:
+        text = f"{fact.grant_id} of {fact.by}: {fact.tool} {fact.verdict} without asking ({fact.reason})"
+        self._note(event, "granted", text)
+
+    def revoked(self, event: Event, fact: facts.GrantRevoked) -> None:
+        self._note(event, "granted", f"{fact.grant_id} revoked by {fact.by}")
 
     def _close(self, event: Event, ask_id: str, what: Literal["answered", "expired"], text: str) -> None:
         if ask_id in self._asks:
@@ -271,6 +325,17 @@ class _Teller:
 
     def decided(self, event: Event, fact: facts.HookDecided) -> None:
         self._note(event, "decided", f"{fact.hook} at {fact.point}: {fact.decision}: {fact.reason}")
+
+    def ruled(self, event: Event, fact: facts.PolicyDecided) -> None:
+        who = fact.rule or fact.policy
+        later = f" until {fact.until.isoformat()}" if fact.until else ""
+        reason = f": {fact.reason}" if fact.reason else ""
+        what = f"{fact.decision}{later} ({fact.code}){reason}"
+        self._note(event, "decided", f"{who} on {fact.name or fact.action}: {what}")
+
+    def guarded(self, event: Event, fact: facts.GuardDecided) -> None:
+        reason = f": {fact.reason}" if fact.reason else ""
+        self._note(event, "decided", f"{fact.guard} on {fact.where}: {fact.action} ({fact.code}){reason}")
 
     def written(self, event: Event, fact: facts.FileWritten) -> None:
         self._note(event, "file", f"{fact.path} written, {fact.size:,} bytes")
@@ -294,6 +359,13 @@ class _Teller:
             call.resolved = ""
 
 
+def _held(grant: Grant) -> str:
+    """What a sticky answer holds for."""
+    like = "".join(f" {name}={pattern}" for name, pattern in grant.arguments.items())
+    what = "the session" if grant.scope == "session" else f"{grant.tool}{like}"
+    return f"{what} until {grant.until.isoformat()}" if grant.until else what
+
+
 _RULES: dict[type[facts.Fact], Callable[[_Teller, Event, Any], None]] = {
     facts.SessionCreated: _Teller.created,
     facts.SessionUpdated: _Teller.updated,
@@ -301,16 +373,25 @@ _RULES: dict[type[facts.Fact], Callable[[_Teller, Event, Any], None]] = {
     facts.TurnStarted: _Teller.began,
     facts.OutputMessageCompleted: _Teller.replied,
     facts.TurnRecovered: _Teller.recovered,
+    facts.Drifted: _Teller.drifted,
     facts.OutputMessageShown: _Teller.shown,
     facts.OutputMessageReplaced: _Teller.replaced,
     facts.CallResolved: _Teller.resolved,
     facts.ReasonFailed: _Teller.model_failed,
+    compaction.ContextCompacted: _Teller.compacted,
+    compaction.CompactionFailed: _Teller.not_compacted,
+    compaction.CompactionAsked: _Teller.compaction_asked,
     facts.ToolStarted: _Teller.started,
     facts.ToolCompleted: _Teller.settled,
     facts.AskOpened: _Teller.asked,
     facts.AskAnswered: _Teller.answered,
     facts.AskExpired: _Teller.expired,
+    facts.AskVoided: _Teller.voided,
+    facts.GrantUsed: _Teller.granted,
+    facts.GrantRevoked: _Teller.revoked,
     facts.HookDecided: _Teller.decided,
+    facts.PolicyDecided: _Teller.ruled,
+    facts.GuardDecided: _Teller.guarded,
     facts.FileWritten: _Teller.written,
     facts.FileDeleted: _Teller.deleted,
     facts.TurnCompleted: _Teller.completed,

@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
@@ -14,6 +15,7 @@ import click
 
 from holdfast import SQLiteStore, UsageError
 from holdfast.archive import export_session, import_session
+from holdfast.cli.foreign import agent_sdk
 from holdfast.cli.place import Place, PlaceType, db_option, find, reading, shown, store_of, writing
 
 
@@ -26,25 +28,45 @@ from holdfast.cli.place import Place, PlaceType, db_option, find, reading, shown
     metavar="FILE",
     help="The file to make. Default: standard output.",
 )
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["holdfast", "agent-sdk"]),
+    default="holdfast",
+    show_default=True,
+    help="agent-sdk: packages, journal records and events for programs that read those; no word that was said.",
+)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object. For agent-sdk.")
 @db_option
-def export_command(session: str, output: Path | None, db: Place) -> None:
+def export_command(session: str, output: Path | None, form: str, as_json: bool, db: Place) -> None:
     """Write a session to one file of JSON lines.
 
     It has the events, and the large values that they refer to. That is everything that was said: the file is made
     readable for its owner only.
     """
+    if as_json and form == "holdfast":
+        raise UsageError(
+            "an archive is lines of JSON, so that it can be imported; --json goes with --format agent-sdk"
+        )
+    write = partial(_export, session, db=db, form=form, one=as_json)
     if output is None:
-        asyncio.run(_export(session, sys.stdout.buffer, db))
+        asyncio.run(write(sys.stdout.buffer))
         return
     with _made(output) as file:
-        session_id = asyncio.run(_export(session, file, db))
+        session_id = asyncio.run(write(file))
     click.echo(f"{session_id} is in {output}", err=True)
 
 
-async def _export(name: str, file: BinaryIO, db: Place) -> str:
+async def _export(name: str, file: BinaryIO, *, db: Place, form: str, one: bool) -> str:
     async with reading(db) as runtime:
         session_id = await find(runtime, name)
-        async for line in export_session(runtime.store, session_id):
+        theirs = form == "agent-sdk"
+        lines = (
+            agent_sdk(runtime.store, session_id, one=one)
+            if theirs
+            else export_session(runtime.store, session_id)
+        )
+        async for line in lines:
             file.write(line)
         return session_id
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import click
 
+from holdfast.cli.agents import agents
 from holdfast.cli.doctor import doctor
 from holdfast.cli.fsck import fsck
 from holdfast.cli.transfer import backup, export_command, import_command
 from holdfast.cli.worker import recover, worker
 
 UPKEEP: tuple[click.Command, ...] = (
+    agents,
     worker,
     recover,
     fsck,

@@ -110,7 +110,11 @@ class TextView:
     def end(self, session_id: str, result: TurnResult) -> None:
         """Say what it took, what it waits for and what is in doubt."""
         for ask in result.asks:
-            self.note(f"{clean(ask.tool)} waits for: holdfast approve {session_id} {ask.ask_id}   (or deny)")
+            verb = "approve" if ask.wants == "approval" else "answer"
+            text = "" if ask.wants == "approval" else " TEXT"
+            self.note(f"{clean(ask.tool)} waits for: holdfast {verb} {ask.ask_id}{text}   (or deny)")
+        if result.exceeded is not None and result.stop is None:
+            self.note(f"The turn waits. {one_line(result.reason, 400)}", fg="yellow")
         for call in result.in_doubt:
             self.note(f"in doubt: {clean(call.name)} was cut off and may have had its effect", fg="magenta")
             self.note(f"  once you know: {to_resolve(session_id, call.call_id)}", fg="magenta")
@@ -199,8 +203,30 @@ class TextView:
         whole = clean(fact.arguments)  # nobody should agree to what they have not seen
         self.note(f"? {clean(fact.tool)} {whole}: {one_line(fact.reason, 200)}", fg="yellow")
 
+    def _voided(self, fact: facts.AskVoided) -> None:
+        self.note(f"? {one_line(fact.reason, 200)}", fg="yellow")
+
+    def _granted(self, fact: facts.GrantUsed) -> None:
+        text = (
+            f"? {clean(fact.tool)} {clean(fact.arguments)}: {fact.verdict} by {one_line(fact.by)} beforehand"
+        )
+        self.note(text, fg="yellow")
+
     def _decided(self, fact: facts.HookDecided) -> None:
         self.note(f"! {fact.hook} decided {fact.decision}: {one_line(fact.reason, 160)}", fg="yellow")
+
+    def _ruled(self, fact: facts.PolicyDecided) -> None:
+        later = f" until {fact.until.isoformat(timespec='seconds')}" if fact.until else ""
+        who = clean(fact.rule or fact.policy)
+        self.note(f"! {who} decided {fact.decision}{later}: {one_line(fact.reason, 160)}", fg="yellow")
+
+    def _drifted(self, fact: facts.Drifted) -> None:
+        changes = one_line(", ".join(fact.changes), 160)
+        self.note(f"! the manifest has changed, {fact.choice}: {changes}", fg="yellow")
+
+    def _guarded(self, fact: facts.GuardDecided) -> None:
+        reason = f": {one_line(fact.reason, 160)}" if fact.reason else ""
+        self.note(f"! {clean(fact.guard)} decided {fact.action} ({clean(fact.code)}){reason}", fg="yellow")
 
     def _failed(self, fact: facts.TurnFailed) -> None:
         self.note(f"The turn failed ({fact.error.code}): {one_line(fact.error.message, 400)}", fg="red")
@@ -210,7 +236,8 @@ class TextView:
 
     def _stopped(self, fact: facts.TurnCompleted) -> None:
         if fact.stop != "end_turn":
-            self.note(f"The turn ended early: {fact.stop}", fg="yellow")
+            why = f". {one_line(fact.reason, 400)}" if fact.reason else ""
+            self.note(f"The turn ended early: {fact.stop}{why}", fg="yellow")
 
 
 _SHOWN: dict[type[facts.Fact], Callable[[TextView, Any], None]] = {
@@ -222,7 +249,12 @@ _SHOWN: dict[type[facts.Fact], Callable[[TextView, Any], None]] = {
     facts.ToolStarted: TextView._started,
     facts.ToolCompleted: TextView._completed,
     facts.AskOpened: TextView._asked,
+    facts.AskVoided: TextView._voided,
+    facts.GrantUsed: TextView._granted,
     facts.HookDecided: TextView._decided,
+    facts.PolicyDecided: TextView._ruled,
+    facts.Drifted: TextView._drifted,
+    facts.GuardDecided: TextView._guarded,
     facts.TurnFailed: TextView._failed,
     facts.TurnCancelled: TextView._cancelled,
     facts.TurnCompleted: TextView._stopped,

@@ -15,7 +15,7 @@ from contextlib import suppress
 from itertools import islice
 from typing import Any
 
-from holdfast.errors import SessionHeld, StoreError, UsageError
+from holdfast.errors import ManifestDrifted, SessionHeld, StoreError, UsageError
 
 POLL = 5.0
 """Seconds between looks at what is due when nobody wakes the worker: times that come, and leases that run out."""
@@ -24,7 +24,7 @@ HELD = 0.2
 BETWEEN = 0.02
 """Seconds between two looks at least, however often something is written."""
 LONGEST = 300.0
-"""Seconds after which a session that failed again and again is still tried once more."""
+"""Seconds after which a session that failed again and again, or was refused, is still tried once more."""
 
 Report = Callable[[str, Exception], None]
 """Told of each session that is left alone, and why: once when its agent cannot be had, else at each failure."""
@@ -113,6 +113,9 @@ class Worker:
             worked = await self._take(session_id)
         except SessionHeld:
             self._leave(session_id, HELD)
+        except ManifestDrifted as error:  # a person, or a process of another version, may go on with it
+            self._leave(session_id, LONGEST)
+            self._report(session_id, error)
         except UsageError as error:
             self._leave(session_id, float("inf"))
             self._report(session_id, error)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from decimal import Decimal
 
 from holdfast.errors import (
+    AccountExceeded,
     SequenceConflict,
     SessionHeld,
     StaleEpoch,
@@ -15,7 +17,8 @@ from holdfast.errors import (
     UsageError,
 )
 from holdfast.events import Event
-from holdfast.store import Terms
+from holdfast.facts.budgets import EXACT
+from holdfast.store import Entry, Terms
 
 FIRST_EPOCH = 1
 """Of the writer that creates a session."""
@@ -38,6 +41,56 @@ def check_terms(terms: Terms) -> None:
         check_lease(terms.owner, terms.hold)
     if terms.due is not None and terms.due.tzinfo is None:
         check_instant(terms.due)
+    for entry in terms.entries:
+        check_entry(entry)
+
+
+LONGEST_NAME = 1_000
+"""Bytes in the name of an account, or in a key."""
+
+
+def check_entry(entry: Entry) -> None:
+    """Raise `UsageError` for an entry that no account can have."""
+    exact = (entry.amount,) if entry.ceiling is None else (entry.amount, entry.ceiling)
+    if not all(it.is_finite() for it in exact) or entry.amount < 0:
+        raise UsageError(f"{entry} cannot be entered: amounts are finite decimals, and not below 0")
+    check_account(entry.account)
+    if entry.kind != "spend":
+        check_account(entry.key)
+
+
+def check_alone(entries: Sequence[Entry]) -> None:
+    """Raise `UsageError` for entries that cannot be made by themselves: a lost answer would make them twice."""
+    for entry in entries:
+        if entry.kind == "spend":
+            raise UsageError(f"{entry} is made with an append only; reserve and settle it")
+        check_entry(entry)
+
+
+def check_account(name: str) -> None:
+    """Raise `UsageError` for a name that no account (and no key) can have."""
+    try:
+        size = len(name.encode())
+    except UnicodeEncodeError:
+        size = 0
+    if not 0 < size <= LONGEST_NAME or "\0" in name:
+        raise UsageError(f"{name[:80]!r} cannot name an account: give 1 to {LONGEST_NAME} bytes of text")
+
+
+def exceeded(entry: Entry, used: Decimal, raised: Decimal) -> AccountExceeded | None:
+    """Why this entry does not fit on an account that has so much used and set aside; None when it does."""
+    if entry.ceiling is None:
+        return None
+    limit = EXACT.add(entry.ceiling, raised)
+    if EXACT.add(used, entry.amount) <= limit and (entry.amount or used < limit):
+        return None
+    return AccountExceeded(
+        f"account {entry.account} has no room for {entry.amount:f}: {used:f} of {limit:f} are used or set aside",
+        account=entry.account,
+        limit=limit,
+        used=used,
+        asked=entry.amount,
+    )
 
 
 def check_lease(owner: str, hold: float) -> None:

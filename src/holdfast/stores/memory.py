@@ -7,14 +7,17 @@ import time
 from asyncio import Future
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from decimal import Decimal
 
 import msgspec
 
 from holdfast.errors import UnknownBlob
 from holdfast.events import Event, encode_event
-from holdfast.store import FREE, Head, Letter, Snapshot, Terms, digest_of
+from holdfast.store import FREE, Account, Entry, Head, Letter, Listing, Snapshot, Terms, digest_of
 from holdfast.stores.accept import (
     FIRST_EPOCH,
+    check_account,
+    check_alone,
     check_events,
     check_instant,
     check_lease,
@@ -26,7 +29,9 @@ from holdfast.stores.accept import (
     stale,
     unknown,
 )
+from holdfast.stores.accounts import Accounts
 from holdfast.stores.bell import Bell
+from holdfast.stores.roster import row_of
 
 _LAST = datetime.max.replace(tzinfo=UTC)
 
@@ -48,6 +53,8 @@ class MemoryStore:
         self._mailed: dict[str, _Log] = {}  # those with letters
         self._posts = 0
         self._blobs: dict[str, bytes] = {}
+        self._pages = Accounts()
+        self._roster: dict[tuple[str, str], Listing] = {}
         self._done: Future[None] | None = None
         self._encode_into = msgspec.json.Encoder().encode_into
         self._scratch = bytearray()
@@ -83,11 +90,13 @@ class MemoryStore:
         self._check_encodable(events)
         log = self._logs.get(session_id)
         if log is None:
-            if expected or epoch != FIRST_EPOCH:
-                return _refused(done, session_id, _Log(0), expected, epoch)
-            log = self._logs[session_id] = _Log(len(self._logs))
-        elif log.epoch != epoch or len(log.events) != expected:
-            return _refused(done, session_id, log, expected, epoch)
+            log = _Log(len(self._logs))
+        if log.epoch != epoch or len(log.events) != expected:
+            return _refused(done, _refusal(session_id, log, expected, epoch))
+        if terms.entries and (too_much := self._pages.enter(terms.entries)):
+            return _refused(done, too_much)
+        if not expected:
+            self._logs[session_id] = log
         log.events.extend(events)
         if terms.taken:
             self._take(session_id, log, terms.taken)
@@ -242,6 +251,45 @@ class MemoryStore:
         except KeyError:
             raise UnknownBlob(f"no blob {digest!r} in this store") from None
 
+    async def account(self, name: str) -> Account:
+        """See `Accounting.account`."""
+        self._ready()
+        check_account(name)
+        return self._pages.account(name)
+
+    async def accounts(self, prefix: str = "", *, limit: int = 1_000) -> list[Account]:
+        """See `Accounting.accounts`."""
+        self._ready()
+        return self._pages.accounts(prefix, max(limit, 0))
+
+    async def enter(self, entries: Sequence[Entry]) -> None:
+        """See `Accounting.enter`."""
+        self._ready()
+        check_alone(entries)
+        if refused := self._pages.enter(entries):
+            raise refused
+
+    async def raise_account(self, name: str, amount: Decimal) -> Account:
+        """See `Accounting.raise_account`."""
+        self._ready()
+        check_account(name)
+        return self._pages.raise_account(name, amount)
+
+    async def enlist(self, listing: Listing) -> bool:
+        """See `Rostering.enlist`."""
+        self._ready()
+        kind, name, *_ = row_of(listing)
+        before = self._roster.get((kind, name))
+        if before is not None and before.status == "deleted":
+            return False
+        self._roster[kind, name] = listing
+        return True
+
+    async def roster(self) -> list[Listing]:
+        """See `Rostering.roster`."""
+        self._ready()
+        return [listing for _, listing in sorted(self._roster.items())] if self._roster else []
+
     def _ready(self) -> Future[None]:
         if self._done is None:
             raise closed()
@@ -297,9 +345,11 @@ class _Log:
         )
 
 
-def _refused(done: Future[None], session_id: str, log: _Log, expected: int, epoch: int) -> Future[None]:
+def _refused(done: Future[None], why: Exception) -> Future[None]:
     future: Future[None] = done.get_loop().create_future()
-    future.set_exception(
-        refusal(session_id, sequence=len(log.events), current=log.epoch, expected=expected, epoch=epoch)
-    )
+    future.set_exception(why)
     return future
+
+
+def _refusal(session_id: str, log: _Log, expected: int, epoch: int) -> Exception:
+    return refusal(session_id, sequence=len(log.events), current=log.epoch, expected=expected, epoch=epoch)

@@ -13,19 +13,22 @@ from __future__ import annotations
 
 import asyncio
 import os
-import re
 from asyncio import Future
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
+from decimal import Decimal
+from functools import partial
 from typing import Any, TypeVar
 from uuid import uuid4
 
 from msgspec import Struct
 
-from holdfast.errors import NotEncodable, StoreClosed, StoreCorrupt, UnknownBlob, UsageError
+from holdfast.errors import StoreClosed, StoreCorrupt, UnknownBlob, UsageError
 from holdfast.events import Event, decode_event, encode_event
-from holdfast.store import FREE, Head, Letter, Snapshot, Terms, digest_of
+from holdfast.store import FREE, Account, Entry, Head, Letter, Listing, Snapshot, Terms, digest_of
 from holdfast.stores.accept import (
+    check_account,
+    check_alone,
     check_events,
     check_instant,
     check_lease,
@@ -36,33 +39,33 @@ from holdfast.stores.accept import (
     stale,
     unknown,
 )
+from holdfast.stores.postgres_accounts import enter
 from holdfast.stores.postgres_listener import PostgresListener
+from holdfast.stores.postgres_rows import (
+    bounded,
+    checked,
+    findable,
+    head_row,
+    key_of,
+    microseconds,
+    plain_text,
+    row_text,
+    seconds_held,
+    taking,
+)
 from holdfast.stores.postgres_server import PostgresServer, Queries, queries
 from holdfast.stores.postgres_transaction import PostgresTransaction
 from holdfast.stores.postgres_writer import Appending, PostgresWriter
+from holdfast.stores.roster import read_rows, row_of
 
 A = TypeVar("A")
 T = TypeVar("T")
-
-LARGEST = 250_000_000
-"""Bytes in one event or blob."""
-
-LONGEST = 2_000
-"""Bytes in the id of a session, which an index must hold."""
-
-LONGEST_HOLD = 366 * 86_400.0
-"""Seconds; whoever asks for more gets this."""
 
 HERE = 1 << 16
 """Bytes that may be hashed, or decoded, on the event loop; more go to a thread."""
 
 LEAVING = 2.0
 """Seconds that questions under way have to end when the store closes."""
-
-_ESCAPED = {"\\": "\\", "0": "\0"}
-_BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
-_FAR = (1 << 62) - 1
 
 
 class PostgresStore:
@@ -113,6 +116,7 @@ class PostgresStore:
             await self._server.prepare()
             self._live = _Live(
                 process=os.getpid(),
+                server=self._server,
                 pool=await self._server.pool(self._pool_size),
                 lent=await self._server.pool(self._pool_size, lent=True),
                 writer=PostgresWriter(self._server),
@@ -143,25 +147,26 @@ class PostgresStore:
         check_events(session_id, events, expected)
         if terms is not FREE:
             check_terms(terms)
-        hold = _seconds(terms.hold)
+        hold = seconds_held(terms.hold)
         return Appending(
-            key=_key(session_id),
+            key=key_of(session_id),
             session_id=session_id,
             expected=expected,
             epoch=epoch,
-            bodies=[_checked(encode_event(event)) for event in events],
-            created=_microseconds(events[0].ts),
-            updated=_microseconds(events[-1].ts),
-            owner=_text(terms.owner) if hold else "",
+            bodies=[checked(encode_event(event)) for event in events],
+            created=microseconds(events[0].ts),
+            updated=microseconds(events[-1].ts),
+            owner=row_text(terms.owner) if hold else "",
             hold=hold,
-            due=None if terms.due is None else _microseconds(terms.due),
-            taken=_taking(terms.taken),
+            due=None if terms.due is None else microseconds(terms.due),
+            taken=taking(terms.taken),
+            entries=terms.entries,
         )
 
     async def read(self, session_id: str, *, after: int = 0, limit: int = 1_000) -> list[Event]:
         """See `Store.read`. Raises `StoreCorrupt` when an event is missing or cannot be read."""
-        start = _bounded(after)
-        rows = await self._rows(self._sql.read, _findable(session_id), start, _bounded(limit))
+        start = bounded(after)
+        rows = await self._rows(self._sql.read, findable(session_id), start, bounded(limit))
         bodies = [row[0] for row in rows]
         events = await _off_the_loop(_decoded, bodies, sum(map(len, bodies)))
         if events and events[-1].sequence != start + len(events):
@@ -172,16 +177,16 @@ class PostgresStore:
 
     async def head(self, session_id: str) -> Head | None:
         """See `Store.head`."""
-        row = await self._row(self._sql.head, _findable(session_id))
-        return _head(row) if row else None
+        row = await self._row(self._sql.head, findable(session_id))
+        return head_row(row) if row else None
 
     async def claim(self, session_id: str, *, owner: str = "", hold: float = 0.0) -> int:
         """See `Store.claim`."""
         self._ready()
         check_lease(owner, hold)
-        key, name = _findable(session_id), _text(owner)
+        key, name = findable(session_id), row_text(owner)
         while True:
-            row = await self._row(self._sql.claim, key, name, _seconds(hold))
+            row = await self._row(self._sql.claim, key, name, seconds_held(hold))
             if row:
                 return int(row[0])
             row = await self._row(self._sql.holder, key)
@@ -189,43 +194,43 @@ class PostgresStore:
                 raise unknown(session_id, str(self._server))
             holder, left = row
             if left is not None and left > 0 and holder != name:
-                raise held(session_id, _plain(holder), left)
+                raise held(session_id, plain_text(holder), left)
 
     async def renew(self, owner: str, hold: float) -> None:
         """See `Store.renew`."""
         self._ready()
         check_lease(owner, hold)
-        await self._row(self._sql.renew, _text(owner), _seconds(hold))
+        await self._row(self._sql.renew, row_text(owner), seconds_held(hold))
 
     async def due(self, now: datetime, *, limit: int = 100) -> list[str]:
         """See `Store.due`."""
         self._ready()
         check_instant(now)
-        rows = await self._rows(self._sql.due, _microseconds(now), _bounded(limit))
-        return [_plain(row[0]) for row in rows]
+        rows = await self._rows(self._sql.due, microseconds(now), bounded(limit))
+        return [plain_text(row[0]) for row in rows]
 
     async def post(self, session_id: str, event: Event) -> None:
         """See `Store.post`. When the server stays away in the middle, it may have been left all the same."""
         self._ready()
         check_letter(session_id, event)
-        body = _checked(encode_event(event))
-        row = await self._row(self._sql.post, _findable(session_id), uuid4(), body)
+        body = checked(encode_event(event))
+        row = await self._row(self._sql.post, findable(session_id), uuid4(), body)
         if not row["known"]:
             raise unknown(session_id, str(self._server))
 
     async def letters(self, session_id: str) -> list[Letter]:
         """See `Store.letters`. Raises `StoreCorrupt` when one cannot be read."""
-        rows = await self._rows(self._sql.letters, _findable(session_id))
+        rows = await self._rows(self._sql.letters, findable(session_id))
         events = await _off_the_loop(_decoded, [row[1] for row in rows], sum(len(row[1]) for row in rows))
         return [Letter(number=row[0], event=event) for row, event in zip(rows, events, strict=True)]
 
     async def posted(self, owner: str) -> list[str]:
         """See `Store.posted`."""
-        return [_plain(row[0]) for row in await self._rows(self._sql.posted, _findable(owner))]
+        return [plain_text(row[0]) for row in await self._rows(self._sql.posted, findable(owner))]
 
     async def discard(self, session_id: str, numbers: Sequence[int], *, epoch: int) -> None:
         """See `Store.discard`."""
-        arguments = _findable(session_id), _bounded(epoch), _taking(numbers)
+        arguments = findable(session_id), bounded(epoch), taking(numbers)
         row = await self._row(self._sql.discard, *arguments)
         if row is None:
             raise unknown(session_id, str(self._server))
@@ -238,39 +243,71 @@ class PostgresStore:
 
     async def owners(self) -> list[str]:
         """See `Store.owners`."""
-        return [_plain(row[0]) for row in await self._rows(self._sql.owners)]
+        return [plain_text(row[0]) for row in await self._rows(self._sql.owners)]
 
     async def save_snapshot(self, session_id: str, snapshot: Snapshot) -> None:
         """See `Store.save_snapshot`."""
-        body = _checked(snapshot.body)
-        await self._row(self._sql.save, _findable(session_id), snapshot.sequence, snapshot.version, body)
+        body = checked(snapshot.body)
+        await self._row(self._sql.save, findable(session_id), snapshot.sequence, snapshot.version, body)
 
     async def load_snapshot(self, session_id: str) -> Snapshot | None:
         """See `Store.load_snapshot`."""
-        row = await self._row(self._sql.load, _findable(session_id))
+        row = await self._row(self._sql.load, findable(session_id))
         return Snapshot(sequence=row[0], version=row[1], body=row[2]) if row else None
 
     async def sessions(self, *, limit: int = 100, offset: int = 0) -> list[Head]:
         """See `Store.sessions`. Of two written at the same instant, the one created later comes first."""
-        return [_head(row) for row in await self._rows(self._sql.heads, _bounded(limit), _bounded(offset))]
+        return [head_row(row) for row in await self._rows(self._sql.heads, bounded(limit), bounded(offset))]
 
     async def put_blob(self, data: bytes) -> str:
         """See `Store.put_blob`."""
         self._ready()
-        content = _checked(bytes(data))
+        content = checked(bytes(data))
         digest: str = await _off_the_loop(digest_of, content, len(content))
         await self._row(self._sql.keep, digest, content)
         return digest
 
     async def get_blob(self, digest: str) -> bytes:
         """See `Store.get_blob`."""
-        row = await self._row(self._sql.blob, _findable(digest))
+        row = await self._row(self._sql.blob, findable(digest))
         if row is None:
             raise UnknownBlob(f"no blob {digest!r} in {self._server}")
         content: bytes = row[0]
         if await _off_the_loop(digest_of, content, len(content)) != digest:
             raise StoreCorrupt(f"the bytes of blob {digest} in {self._server} have changed; restore a backup")
         return content
+
+    async def account(self, name: str) -> Account:
+        """See `Accounting.account`."""
+        check_account(name)
+        row = await self._row(self._sql.account, name)
+        used, raised, reserved, keys = row
+        return Account(name=name, used=used, reserved=reserved, raised=raised, keys=tuple(keys))
+
+    async def accounts(self, prefix: str = "", *, limit: int = 1_000) -> list[Account]:
+        """See `Accounting.accounts`."""
+        rows = await self._rows(self._sql.accounts, findable(prefix), bounded(limit))
+        return [Account(name=row[0], used=row[1], raised=row[2], reserved=row[3]) for row in rows]
+
+    async def enter(self, entries: Sequence[Entry]) -> None:
+        """See `Accounting.enter`."""
+        check_alone(entries)
+        if entries:
+            await self._server.ask(self._ready().pool, partial(enter, self._sql.enter, entries))
+
+    async def raise_account(self, name: str, amount: Decimal) -> Account:
+        """See `Accounting.raise_account`. When the server stays away in the middle, it may have been done."""
+        check_account(name)
+        await self._row(self._sql.raise_account, name, amount, uuid4())
+        return await self.account(name)
+
+    async def enlist(self, listing: Listing) -> bool:
+        """See `Rostering.enlist`."""
+        return await self._row(self._sql.enlist, *row_of(listing)) is not None
+
+    async def roster(self) -> list[Listing]:
+        """See `Rostering.roster`."""
+        return read_rows(row[0] for row in await self._rows(self._sql.roster))
 
     async def _row(self, statement: str, *arguments: object) -> Any:
         return await self._server.ask(
@@ -299,6 +336,7 @@ class _Live(Struct, frozen=True, kw_only=True):
     """What an open store holds."""
 
     process: int
+    server: PostgresServer
     pool: Any
     lent: Any
     writer: PostgresWriter
@@ -310,21 +348,10 @@ class _Live(Struct, frozen=True, kw_only=True):
         await self.writer.finish()
         try:
             async with asyncio.timeout(LEAVING):
-                await asyncio.gather(self.pool.close(), self.lent.close())
+                await asyncio.gather(self.pool.close(), self.lent.close(), self.server.settle())
         except TimeoutError:
             self.pool.terminate()
             self.lent.terminate()
-
-
-def _head(row: Sequence[Any]) -> Head:
-    key, sequence, epoch, created, updated = row
-    return Head(
-        session_id=_plain(key),
-        sequence=sequence,
-        epoch=epoch,
-        created_at=_BEGINNING + created * _MICROSECOND,
-        updated_at=_BEGINNING + updated * _MICROSECOND,
-    )
 
 
 def _decoded(bodies: list[bytes]) -> list[Event]:
@@ -334,63 +361,3 @@ def _decoded(bodies: list[bytes]) -> list[Event]:
 async def _off_the_loop(work: Callable[[A], T], argument: A, size: int) -> T:
     """Work on so many bytes, in a thread when they are many."""
     return work(argument) if size <= HERE else await asyncio.to_thread(work, argument)
-
-
-def _microseconds(moment: datetime) -> int:
-    return (moment - _BEGINNING) // _MICROSECOND
-
-
-def _seconds(hold: float) -> float | None:
-    """As a row has them: None when nobody holds the session."""
-    return min(hold, LONGEST_HOLD) or None
-
-
-def _bounded(number: int) -> int:
-    return min(max(number, 0), _FAR)
-
-
-def _taking(numbers: Sequence[int]) -> list[int]:
-    """Letters to take; a number beyond what a row can have is the number of none."""
-    return [number for number in numbers if 0 < number <= _FAR]
-
-
-def _text(text: str) -> str:
-    """As a row has it: Postgres has no NUL."""
-    if not text.isascii():
-        try:
-            text.encode()
-        except UnicodeEncodeError as error:
-            raise NotEncodable(
-                f"{text!r} is not valid text ({error.reason}); remove lone surrogates"
-            ) from error
-    return text if "\\" not in text and "\0" not in text else text.replace("\\", "\\\\").replace("\0", "\\0")
-
-
-def _plain(text: str) -> str:
-    """What `_text` was given."""
-    return text if "\\" not in text else re.sub(r"\\(.)", lambda found: _ESCAPED[found[1]], text)
-
-
-def _key(session_id: str) -> str:
-    key = _text(session_id)
-    if len(key.encode()) > LONGEST:
-        raise NotEncodable(
-            f"a session id of {len(key):,} characters is too long, {LONGEST:,} bytes fit; choose another"
-        )
-    return key
-
-
-def _findable(name: str) -> str | None:
-    """The name as a row has it, or None (which SQL finds nowhere) when it is text that no row can hold."""
-    try:
-        return _text(name)
-    except NotEncodable:
-        return None
-
-
-def _checked(body: bytes) -> bytes:
-    if len(body) > LARGEST:
-        raise NotEncodable(
-            f"{len(body):,} bytes are too many for one event or blob, {LARGEST:,} fit; split them"
-        )
-    return body

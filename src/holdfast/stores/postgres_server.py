@@ -53,6 +53,7 @@ class Queries(NamedTuple):
 
     append: str
     append_and_take: str
+    append_and_enter: str
     claim: str
     holder: str
     stand_still: str
@@ -70,6 +71,12 @@ class Queries(NamedTuple):
     load: str
     keep: str
     blob: str
+    account: str
+    accounts: str
+    enter: str
+    raise_account: str
+    enlist: str
+    roster: str
     standing: str
     alone: str
     found: str
@@ -111,6 +118,7 @@ class PostgresServer:
         self.patience = patience
         self.behind_pooler = behind_pooler
         self._dsn = dsn
+        self._connecting: set[asyncio.Task[Any]] = set()
 
     def __str__(self) -> str:
         return f"schema {self.schema} of {self.name}"
@@ -118,7 +126,7 @@ class PostgresServer:
     async def connect(self) -> Any:
         """A new connection, as asyncpg raises it; but a URL it does not understand is a `UsageError`."""
         try:
-            return await asyncpg.connect(self._dsn, timeout=self._patience_to_connect(), **self._settings())
+            return await self._connect(self._dsn, timeout=self._patience_to_connect(), **self._settings())
         except (ValueError, asyncpg.ClientConfigurationError) as error:
             raise self._misunderstood(error) from None
 
@@ -129,11 +137,36 @@ class PostgresServer:
             self._dsn,
             min_size=0,
             max_size=size,
+            connect=self._connect,
             timeout=self._patience_to_connect(),
             reset=None if lent else _leave_as_it_is,
             **self._settings(),
         )
         return await pool
+
+    async def _connect(self, *where: Any, **how: Any) -> Any:
+        """As `asyncpg.connect`, but connecting goes on to its end where whoever asked is cancelled, who leaves at once.
+
+        Cut off between the socket and the first word, asyncpg leaves a failure behind that nobody reads.
+        """
+        connecting = asyncio.create_task(asyncpg.connect(*where, **how), name="holdfast-connecting")
+        self._connecting.add(connecting)
+        connecting.add_done_callback(self._connecting.discard)
+        try:
+            return await asyncio.shield(connecting)
+        except asyncio.CancelledError:
+            connecting.add_done_callback(_hang_up)
+            raise
+
+    async def settle(self) -> None:
+        """Wait for the connections that nobody wants any more; when cancelled, give them up."""
+        while self._connecting:
+            try:
+                await asyncio.wait(self._connecting)
+            except asyncio.CancelledError:
+                for connecting in self._connecting:
+                    connecting.cancel()
+                raise
 
     def _patience_to_connect(self) -> float:
         return max(min(self.patience, 10.0), 1.0)
@@ -299,6 +332,12 @@ def _said(error: BaseException) -> str:
     """What an error says, without what it was about: the detail of a Postgres error may quote content."""
     said = error.args[0] if isinstance(error, asyncpg.PostgresError) and error.args else error
     return f"{type(error).__name__}: {said}".rstrip(": ")
+
+
+def _hang_up(connecting: asyncio.Task[Any]) -> None:
+    """End the connection, if there is one."""
+    if not connecting.cancelled() and connecting.exception() is None:
+        connecting.result().terminate()
 
 
 async def _leave_as_it_is(_connection: Any) -> None:

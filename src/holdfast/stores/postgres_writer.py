@@ -17,8 +17,10 @@ from asyncio import AbstractEventLoop, Event, Future, Task
 from collections import deque
 from typing import Any, NamedTuple, Protocol
 
-from holdfast.errors import HoldfastError, OutcomeUnknown, SequenceConflict
+from holdfast.errors import AccountExceeded, HoldfastError, OutcomeUnknown, SequenceConflict
+from holdfast.store import Entry
 from holdfast.stores.accept import FIRST_EPOCH, refusal
+from holdfast.stores.postgres_accounts import columns, reason_in
 from holdfast.stores.postgres_server import (
     PAUSES,
     PostgresServer,
@@ -53,6 +55,7 @@ class Appending(NamedTuple):
     hold: float | None
     due: int | None
     taken: list[int]
+    entries: tuple[Entry, ...] = ()
 
 
 class Committing(Protocol):
@@ -102,7 +105,7 @@ class PostgresWriter:
     async def _next(self) -> list[_Work]:
         """What shares the next commit, in the order of the sessions' ids; nothing when it is time to end.
 
-        What belongs into a transaction of somebody else comes by itself.
+        What belongs into a transaction of somebody else comes by itself, and so does what changes accounts.
         """
         while not self._queue and not self._ending:
             self._called.clear()
@@ -110,7 +113,7 @@ class PostgresWriter:
         batch: list[_Work] = []
         size = 0
         while self._queue and len(batch) < SHARED and size < SHARED_BYTES:
-            if batch and (batch[0].within or self._queue[0].within):
+            if batch and (batch[0].alone or self._queue[0].alone):
                 break
             work = self._queue.popleft()
             size += work.size
@@ -122,7 +125,10 @@ class PostgresWriter:
         try:
             refused = await within.commit(*_asked(self._sql, [work]))
         except Exception as error:
-            work.fail(error if isinstance(error, HoldfastError) else self._meaning(work, error))
+            if refusing := reason_in(error):
+                work.refused(refusing)
+            else:
+                work.fail(error if isinstance(error, HoldfastError) else self._meaning(work, error))
         else:
             work.refuse(*refused[0][1:]) if refused else work.succeed()
 
@@ -161,6 +167,9 @@ class PostgresWriter:
         try:
             refused = await connection.fetch(statement, *arguments, timeout=self._server.patience / 2)
         except BaseException as error:
+            if refused := reason_in(error):
+                batch[0].refused(refused)
+                return
             if not isinstance(error, Exception) or is_away(error):
                 for work in batch:
                     work.unsure = True
@@ -210,7 +219,7 @@ class PostgresWriter:
 class _Work:
     """An append, who waits for it, and until when (by the loop's clock)."""
 
-    __slots__ = ("append", "deadline", "future", "size", "unsure", "within")
+    __slots__ = ("alone", "append", "deadline", "future", "size", "unsure", "within")
 
     def __init__(
         self, append: Appending, future: Future[None], deadline: float, within: Committing | None = None
@@ -220,6 +229,8 @@ class _Work:
         self.future = future
         self.deadline = deadline
         self.size = sum(map(len, append.bodies))
+        self.alone = within is not None or bool(append.entries)
+        """It shares its transaction with no other append."""
         self.unsure = False
         """It was sent, and no answer came: it may have happened."""
 
@@ -230,6 +241,12 @@ class _Work:
     def fail(self, error: HoldfastError) -> None:
         if not self.future.done():
             self.future.set_exception(error)
+
+    def refused(self, why: AccountExceeded | tuple[int | None, int | None]) -> None:
+        if isinstance(why, AccountExceeded):
+            self.fail(why)
+        else:
+            self.refuse(*why)
 
     def refuse(self, sequence: int | None, epoch: int | None) -> None:
         asked, current, end = self.append, epoch or FIRST_EPOCH, sequence or 0
@@ -254,6 +271,8 @@ def _key(work: _Work) -> str:
 
 def _asked(sql: Queries, batch: list[_Work]) -> tuple[str, tuple[Any, ...]]:
     """The statement that carries the batch out, and its arguments."""
+    if entries := batch[0].append.entries:
+        return sql.append_and_enter, (*_arguments(batch), *_letters(batch), *columns(entries))
     if any(work.append.taken for work in batch):
         return sql.append_and_take, (*_arguments(batch), *_letters(batch))
     return sql.append, _arguments(batch)
@@ -264,7 +283,7 @@ def _arguments(batch: list[_Work]) -> tuple[list[Any], ...]:
     rows = []
     events = []
     for item, work in enumerate(batch, 1):
-        key, _, expected, epoch, bodies, created, updated, owner, hold, due, _ = work.append
+        key, _, expected, epoch, bodies, created, updated, owner, hold, due, _, _ = work.append
         first = min(expected, FARTHEST - len(bodies))
         rows.append(
             (

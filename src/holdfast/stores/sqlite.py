@@ -10,17 +10,33 @@ import asyncio
 import os
 from asyncio import Future
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
+from decimal import Decimal
 from threading import Event as Flag
 from typing import TypeVar
 
 import apsw
 
-from holdfast.errors import NotEncodable, StoreCorrupt, UnknownBlob
+from holdfast.errors import AccountExceeded, StoreCorrupt, UnknownBlob
 from holdfast.events import Event, decode_event, encode_event
-from holdfast.store import FREE, Head, Letter, Problem, Snapshot, Terms, Transaction, digest_of
+from holdfast.store import (
+    FREE,
+    Account,
+    Entry,
+    Head,
+    Letter,
+    Listing,
+    Problem,
+    Snapshot,
+    Terms,
+    Transaction,
+    digest_of,
+)
+from holdfast.stores import sqlite_accounts as books
 from holdfast.stores.accept import (
     FIRST_EPOCH,
+    check_account,
+    check_alone,
     check_events,
     check_instant,
     check_lease,
@@ -35,23 +51,16 @@ from holdfast.stores.accept import (
 from holdfast.stores.boot_clock import NANOSECONDS, BootClock
 from holdfast.stores.sqlite_check import problems
 from holdfast.stores.sqlite_file import SQLiteFile, queries
+from holdfast.stores.sqlite_roster import enlist, roster, row_of
+from holdfast.stores.sqlite_rows import FAR, LAST, bounded, checked, findable, head_row, microseconds, taking
 from holdfast.stores.sqlite_threads import SQLiteThreads
 
 T = TypeVar("T")
 
 SQL = queries()
 
-LARGEST = 1_000_000_000
-"""Bytes in one event or blob."""
-
 HASH_HERE = 1 << 16
 """Bytes that may be hashed on the event loop (50 µs); more go to the reading thread."""
-
-_BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
-_FAR = 0xFFFF_FFFF
-"""The lower half of a key: no session gets this far."""
-_LAST = (1 << 63) - 1
 
 
 class SQLiteStore:
@@ -114,15 +123,19 @@ class SQLiteStore:
     ) -> Callable[[apsw.Cursor], None]:
         check_events(session_id, events, expected)
         check_terms(terms)
-        bodies = [_checked(encode_event(event)) for event in events]
-        created, updated = _microseconds(events[0].ts), _microseconds(events[-1].ts)
-        due = None if terms.due is None else _microseconds(terms.due)
-        taken = terms.taken and _taking(session_id, terms.taken)
+        bodies = [checked(encode_event(event)) for event in events]
+        created, updated = microseconds(events[0].ts), microseconds(events[-1].ts)
+        due = None if terms.due is None else microseconds(terms.due)
+        taken = terms.taken and taking(session_id, terms.taken)
+        entries = terms.entries
 
         def append(cursor: apsw.Cursor) -> None:
-            end, current = min(expected, _FAR), min(epoch, _LAST)  # what no row has is refused like any other
+            end, current = min(expected, FAR), min(epoch, LAST)  # what no row has is refused like any other
             last = end + len(bodies)
             said = (due, *self._lease(terms.owner, terms.hold))
+            pages = books.check(cursor, entries) if entries else None
+            if isinstance(pages, AccountExceeded) and books.stands(cursor, session_id) == (end, current):
+                raise pages
             if expected == 0 and epoch == FIRST_EPOCH:
                 number = cursor.execute(SQL.create, (session_id, last, epoch, created, updated, *said)).get
             else:
@@ -133,15 +146,17 @@ class SQLiteStore:
             cursor.executemany(SQL.add, enumerate(bodies, (number << 32) + expected + 1))
             if taken:
                 cursor.executemany(SQL.take, taken)
+            if isinstance(pages, dict):
+                books.enter(cursor, pages)
 
         return append
 
     async def read(self, session_id: str, *, after: int = 0, limit: int = 1_000) -> list[Event]:
         """See `Store.read`. Raises `StoreCorrupt` when an event is missing or cannot be read."""
-        start = _bounded(after)
+        start = bounded(after)
 
         def read(reading: apsw.Connection) -> list[Event]:
-            rows = reading.execute(SQL.read, (_findable(session_id), start, _bounded(limit)))
+            rows = reading.execute(SQL.read, (findable(session_id), start, bounded(limit)))
             events = [decode_event(body or b"") for (body,) in rows]  # a damaged row may hold none
             if events and events[-1].sequence != start + len(events):
                 raise StoreCorrupt(
@@ -155,8 +170,8 @@ class SQLiteStore:
         """See `Store.head`."""
 
         def head(reading: apsw.Connection) -> Head | None:
-            row = reading.execute(SQL.head, (_findable(session_id),)).get
-            return _head(row) if row else None
+            row = reading.execute(SQL.head, (findable(session_id),)).get
+            return head_row(row) if row else None
 
         return await self._ready().ask(head)
 
@@ -166,7 +181,7 @@ class SQLiteStore:
         check_lease(owner, hold)
 
         def claim(cursor: apsw.Cursor) -> int:
-            name, now = _findable(session_id), self._clock.now()
+            name, now = findable(session_id), self._clock.now()
             lease = self._lease(owner, hold)
             epoch = cursor.execute(SQL.claim, (name, *lease, owner, now, self._clock.boot)).get
             if epoch is None:
@@ -199,7 +214,7 @@ class SQLiteStore:
 
         def due(reading: apsw.Connection) -> list[str]:
             clock = self._clock
-            rows = reading.execute(SQL.due, (_microseconds(now), clock.now(), clock.boot, _bounded(limit)))
+            rows = reading.execute(SQL.due, (microseconds(now), clock.now(), clock.boot, bounded(limit)))
             return [session_id for (session_id,) in rows]
 
         return await self._ready().ask(due)
@@ -208,10 +223,10 @@ class SQLiteStore:
         """See `Store.post`."""
         writer = self._ready().writer()
         check_letter(session_id, event)
-        body = _checked(encode_event(event))
+        body = checked(encode_event(event))
 
         def post(cursor: apsw.Cursor) -> None:
-            if cursor.execute(SQL.post, (_findable(session_id), body)).get is None:
+            if cursor.execute(SQL.post, (findable(session_id), body)).get is None:
                 raise unknown(session_id, self.path)
 
         await writer.submit(post)
@@ -220,7 +235,7 @@ class SQLiteStore:
         """See `Store.letters`. Raises `StoreCorrupt` when one cannot be read."""
 
         def letters(reading: apsw.Connection) -> list[Letter]:
-            rows = reading.execute(SQL.letters, (_findable(session_id),))
+            rows = reading.execute(SQL.letters, (findable(session_id),))
             return [Letter(number=number, event=decode_event(body or b"")) for number, body in rows]
 
         return await self._ready().ask(letters)
@@ -230,17 +245,17 @@ class SQLiteStore:
 
         def posted(reading: apsw.Connection) -> list[str]:
             clock = self._clock
-            rows = reading.execute(SQL.posted, (_findable(owner), clock.now(), clock.boot))
+            rows = reading.execute(SQL.posted, (findable(owner), clock.now(), clock.boot))
             return [session_id for (session_id,) in rows]
 
         return await self._ready().ask(posted)
 
     async def discard(self, session_id: str, numbers: Sequence[int], *, epoch: int) -> None:
         """See `Store.discard`."""
-        writer, taken = self._ready().writer(), _taking(session_id, numbers)
+        writer, taken = self._ready().writer(), taking(session_id, numbers)
 
         def discard(cursor: apsw.Cursor) -> None:
-            _, current = cursor.execute(SQL.standing, (_findable(session_id),)).get or (0, None)
+            _, current = cursor.execute(SQL.standing, (findable(session_id),)).get or (0, None)
             if current is None:
                 raise unknown(session_id, self.path)
             if current != epoch:
@@ -264,7 +279,7 @@ class SQLiteStore:
     async def save_snapshot(self, session_id: str, snapshot: Snapshot) -> None:
         """See `Store.save_snapshot`."""
         writer = self._ready().writer()
-        row = (_findable(session_id), snapshot.sequence, snapshot.version, _checked(bytes(snapshot.body)))
+        row = (findable(session_id), snapshot.sequence, snapshot.version, checked(bytes(snapshot.body)))
 
         def save(cursor: apsw.Cursor) -> None:
             cursor.execute(SQL.save, row)
@@ -275,7 +290,7 @@ class SQLiteStore:
         """See `Store.load_snapshot`."""
 
         def load(reading: apsw.Connection) -> Snapshot | None:
-            row = reading.execute(SQL.load, (_findable(session_id),)).get
+            row = reading.execute(SQL.load, (findable(session_id),)).get
             return Snapshot(sequence=row[0], version=row[1], body=row[2]) if row else None
 
         return await self._ready().ask(load)
@@ -284,13 +299,13 @@ class SQLiteStore:
         """See `Store.sessions`. Of two written at the same instant, the one created later comes first."""
 
         def sessions(reading: apsw.Connection) -> list[Head]:
-            return [_head(row) for row in reading.execute(SQL.heads, (_bounded(limit), _bounded(offset)))]
+            return [head_row(row) for row in reading.execute(SQL.heads, (bounded(limit), bounded(offset)))]
 
         return await self._ready().ask(sessions)
 
     async def put_blob(self, data: bytes) -> str:
         """See `Store.put_blob`."""
-        threads, content = self._ready(), _checked(bytes(data))
+        threads, content = self._ready(), checked(bytes(data))
         threads.writer()  # refuses before anything is hashed
         if len(content) > HASH_HERE:
             digest = await threads.ask(lambda _: digest_of(content))
@@ -312,7 +327,7 @@ class SQLiteStore:
             return kept
 
         def blob(reading: apsw.Connection) -> bytes:
-            data = reading.execute(SQL.blob, (_findable(digest),)).get
+            data = reading.execute(SQL.blob, (findable(digest),)).get
             if data is None:
                 raise UnknownBlob(f"no blob {digest!r} in {self.path}")
             if digest_of(data) != digest:
@@ -322,6 +337,34 @@ class SQLiteStore:
             return bytes(data)
 
         return await self._ready().ask(blob)
+
+    async def account(self, name: str) -> Account:
+        """See `Accounting.account`."""
+        check_account(name)
+        return await self._ready().ask(lambda reading: books.account(reading, name))
+
+    async def accounts(self, prefix: str = "", *, limit: int = 1_000) -> list[Account]:
+        """See `Accounting.accounts`."""
+        return await self._ready().ask(lambda reading: books.accounts(reading, prefix, bounded(limit)))
+
+    async def enter(self, entries: Sequence[Entry]) -> None:
+        """See `Accounting.enter`."""
+        check_alone(entries)
+        await self._ready().writer().submit(lambda cursor: books.enter_alone(cursor, entries))
+
+    async def raise_account(self, name: str, amount: Decimal) -> Account:
+        """See `Accounting.raise_account`."""
+        check_account(name)
+        return await self._ready().writer().submit(lambda cursor: books.raise_account(cursor, name, amount))
+
+    async def enlist(self, listing: Listing) -> bool:
+        """See `Rostering.enlist`."""
+        row = row_of(listing)
+        return await self._ready().writer().submit(lambda cursor: enlist(cursor, row))
+
+    async def roster(self) -> list[Listing]:
+        """See `Rostering.roster`."""
+        return await self._ready().ask(roster)
 
     async def backup(self, path: str | os.PathLike[str]) -> None:
         """Copy everything, as it is at one moment, into a new database at `path`, while others go on writing.
@@ -353,44 +396,3 @@ class SQLiteStore:
             raise closed()
         threads.check_process()
         return threads
-
-
-def _head(row: tuple[str, int, int, int, int]) -> Head:
-    session_id, sequence, epoch, created, updated = row
-    return Head(
-        session_id=session_id,
-        sequence=sequence,
-        epoch=epoch,
-        created_at=_BEGINNING + created * _MICROSECOND,
-        updated_at=_BEGINNING + updated * _MICROSECOND,
-    )
-
-
-def _microseconds(moment: datetime) -> int:
-    return (moment - _BEGINNING) // _MICROSECOND
-
-
-def _bounded(number: int) -> int:
-    return min(max(number, 0), _FAR)
-
-
-def _taking(session_id: str, numbers: Sequence[int]) -> list[tuple[str, int]]:
-    """Letters to take; a number beyond what a row can have is the number of none."""
-    return [(session_id, number) for number in numbers if 0 < number <= _LAST]
-
-
-def _findable(name: str) -> str | None:
-    """The name, or None (which SQL finds nowhere) when it is text that no row can hold."""
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return None
-    return name
-
-
-def _checked(body: bytes) -> bytes:
-    if len(body) > LARGEST:
-        raise NotEncodable(
-            f"{len(body):,} bytes are too many for one event or blob, {LARGEST:,} fit; split them"
-        )
-    return body

@@ -6,6 +6,7 @@ Reads everything, in one transaction, and changes nothing.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from decimal import Decimal
 from itertools import islice
 from threading import Event as Flag
 
@@ -46,6 +47,7 @@ def _parts(reading: apsw.Connection, path: str, boot: str) -> Iterator[Iterator[
     yield _letters(reading)
     yield _snapshots(reading)
     yield _blobs(reading)
+    yield _accounts(reading)
 
 
 def _damage(reading: apsw.Connection, path: str) -> Iterator[Problem]:
@@ -127,3 +129,15 @@ def _blobs(reading: apsw.Connection) -> Iterator[Problem]:
         if digest_of(data) != digest:
             message = "its bytes are not those it is named after; restore a backup"
             yield Problem(kind="blob", where=digest, message=message)
+
+
+def _accounts(reading: apsw.Connection) -> Iterator[Problem]:
+    """Amounts are text, which may be anything."""
+    for name, key, *amounts in reading.execute(SQL.every_account):
+        try:
+            wrong = not all(Decimal(amount).is_finite() for amount in amounts)
+        except (ArithmeticError, TypeError, ValueError):
+            wrong = True
+        if wrong:
+            where = f"{name} ({key})" if key else name
+            yield Problem(kind="account", where=where, message=f"{amounts} are no amounts; mend the row")

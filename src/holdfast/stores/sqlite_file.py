@@ -85,6 +85,16 @@ class Queries(NamedTuple):
     every_blob: str
     early_snapshots: str
     every_letter: str
+    standing_of: str
+    held: str
+    reserve: str
+    release: str
+    used: str
+    raised: str
+    accounts: str
+    every_account: str
+    enlist: str
+    roster: str
 
 
 @cache

@@ -14,11 +14,11 @@ from typing import Self, TypeVar
 
 import apsw
 
-from holdfast.errors import StoreClosed, StoreError, StoreReadOnly
+from holdfast.errors import StoreClosed, StoreCorrupt, StoreError, StoreReadOnly
 from holdfast.stores.bell import Bell
 from holdfast.stores.sqlite_file import SQLiteFile, let_go
 from holdfast.stores.sqlite_transaction import Appending, SQLiteTransaction, open_here
-from holdfast.stores.sqlite_writer import SQLiteWriter
+from holdfast.stores.sqlite_writer import SQLiteWriter, make_room
 
 T = TypeVar("T")
 
@@ -128,6 +128,8 @@ def _connect(file: SQLiteFile, read_only: bool) -> tuple[apsw.Connection | None,
     writing = None if read_only else file.open_for_writing()
     reading = None
     try:
+        if writing is not None:
+            _prepare(writing, file)
         reading = file.open_for_reading()
         _data_version(reading)  # from here on it can tell what changes
         return writing, reading
@@ -138,6 +140,15 @@ def _connect(file: SQLiteFile, read_only: bool) -> tuple[apsw.Connection | None,
         if isinstance(error, StoreError):
             raise
         raise file.explain(error) from error
+
+
+def _prepare(writing: apsw.Connection, file: SQLiteFile) -> None:
+    """What makes commits faster. While another process is busy with the file, or it is full, it does without."""
+    try:
+        make_room(writing)
+    except apsw.Error as error:
+        if isinstance(file.explain(error, writing), StoreCorrupt):
+            raise
 
 
 def _data_version(reading: apsw.Connection) -> int:

@@ -47,6 +47,26 @@ class Guest(Protocol):
         ...
 
 
+def make_room(connection: apsw.Connection) -> None:
+    """Make the WAL file as long as it will be, with zeros, which SQLite takes for its end.
+
+    The sync of a commit that makes a file longer has to record the new length too, which on ext4 waits for whatever
+    else the disk is busy with. In a transaction, so that nobody writes to the WAL meanwhile. Raises `apsw.Error`.
+    """
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        flags = [apsw.SQLITE_OPEN_WAL | apsw.SQLITE_OPEN_READWRITE, 0]
+        wal = apsw.VFSFile(connection.open_vfs, connection.filename_wal, flags)
+        try:
+            for place in range(wal.xFileSize(), CHECKPOINT_PAGES * FRAME_BYTES, PIECE):
+                wal.xWrite(bytes(PIECE), place)
+            wal.xSync(apsw.SQLITE_SYNC_NORMAL)
+        finally:
+            wal.xClose()
+    finally:
+        connection.execute("ROLLBACK")
+
+
 class SQLiteWriter:
     """Owns the writing connection: carries out work in the order it was submitted, from any number of sessions.
 
@@ -70,7 +90,7 @@ class SQLiteWriter:
         self._wal_pages = 0
         self._failure = ""
         connection.set_wal_hook(self._note_wal_pages)
-        self._thread = Thread(target=self._run, name="holdfast-sqlite-writer", daemon=True)
+        self._thread = _WritingThread(target=self._run, name="holdfast-sqlite-writer", daemon=True)
         self._thread.start()
 
     def submit(self, work: Callable[[apsw.Cursor], T]) -> Future[T]:
@@ -79,11 +99,13 @@ class SQLiteWriter:
         `work` may refuse with a `HoldfastError`, as long as it has not written.
         """
         future: Future[T] = self._loop.create_future()
+        self._thread.owed += 1
         self._queue.put(_Work(work, future))  # type: ignore[arg-type]
         return future
 
     def host(self, guest: Guest) -> None:
         """Give the thread to this guest, once everything submitted before is done. What comes later waits for him."""
+        self._thread.owed += 1
         self._queue.put(guest)
 
     def begin(self) -> apsw.Connection:
@@ -117,7 +139,7 @@ class SQLiteWriter:
         if then is not None:
             nobody: Future[None] = Future(loop=self._loop)
             nobody.cancel()
-            self._aside.appendleft(_Work(then, nobody))  # type: ignore[arg-type]
+            self._aside.appendleft(_Work(then, nobody, owed=False))  # type: ignore[arg-type]
 
     def finish(self) -> None:
         """Wait until everything submitted is done, the WAL is in the database and the thread has ended."""
@@ -125,7 +147,6 @@ class SQLiteWriter:
         self._thread.join()
 
     def _run(self) -> None:
-        self._between_commits(self._make_room)
         while (next_one := self._next()) is not None:
             if isinstance(next_one, list):
                 self._commit(next_one)
@@ -133,6 +154,7 @@ class SQLiteWriter:
                 self._checkpoint()
             else:
                 next_one.stay(self)
+                self._tell(self._guest_left)
         self._let_go()
 
     def _next(self) -> list[_Work[object]] | Guest | None:
@@ -218,48 +240,33 @@ class SQLiteWriter:
             self._failure = repr(error)
 
     def _answer(self, batch: list[_Work[object]]) -> None:
+        self._tell(self._settle, batch)
+
+    def _tell(self, told: Callable[..., None], *what: object) -> None:
         with suppress(RuntimeError):  # the loop is closed: nobody waits any more
-            self._loop.call_soon_threadsafe(self._settle, batch)
+            self._loop.call_soon_threadsafe(told, *what)
 
     def _settle(self, batch: list[_Work[object]]) -> None:
         for work in batch:
             work.settle()
+            self._thread.owed -= work.owed
         self._after()
+
+    def _guest_left(self) -> None:
+        self._thread.owed -= 1
 
     def _note_wal_pages(self, _connection: apsw.Connection, _name: str, pages: int) -> int:
         self._wal_pages = pages
         return apsw.SQLITE_OK
 
-    def _make_room(self) -> None:
-        """Make the WAL file as long as it will be, with zeros, which SQLite takes for its end.
-
-        The sync of a commit that makes a file longer has to record the new length too, which on ext4 waits for
-        whatever else the disk is busy with. In a transaction, so that nobody writes to the WAL meanwhile.
-        """
-        self._cursor.execute("BEGIN IMMEDIATE")
-        try:
-            flags = [apsw.SQLITE_OPEN_WAL | apsw.SQLITE_OPEN_READWRITE, 0]
-            wal = apsw.VFSFile(self._connection.open_vfs, self._connection.filename_wal, flags)
-            try:
-                for place in range(wal.xFileSize(), CHECKPOINT_PAGES * FRAME_BYTES, PIECE):
-                    wal.xWrite(bytes(PIECE), place)
-                wal.xSync(apsw.SQLITE_SYNC_NORMAL)
-            finally:
-                wal.xClose()
-        finally:
-            self._cursor.execute("ROLLBACK")
-
     def _checkpoint(self) -> None:
         if self._wal_pages < CHECKPOINT_PAGES:
             return
         self._wal_pages = 0
-        self._between_commits(lambda: self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE))
-
-    def _between_commits(self, chore: Callable[[], object]) -> None:
-        """Do what makes commits faster. When another process is busy with the file, or it is full, that can wait."""
         try:
-            chore()
+            self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
         except apsw.Error as error:
+            # Busy or full: the WAL keeps what is in it, and the next commit tries again.
             if isinstance(self._file.explain(error, self._connection), StoreCorrupt):
                 self._failure = repr(error)
 
@@ -270,14 +277,22 @@ class SQLiteWriter:
         let_go(self._connection)
 
 
+class _WritingThread(Thread):
+    """A thread that says what it still owes its event loop."""
+
+    owed = 0
+    """Pieces of work and guests that the loop has not heard of again. Counted by the loop's own thread alone."""
+
+
 class _Work(Generic[T]):
     """A piece of work, who waits for it, and what came of it."""
 
-    __slots__ = ("error", "future", "value", "work")
+    __slots__ = ("error", "future", "owed", "value", "work")
 
     value: T
 
-    def __init__(self, work: Callable[[apsw.Cursor], T], future: Future[T]) -> None:
+    def __init__(self, work: Callable[[apsw.Cursor], T], future: Future[T], *, owed: bool = True) -> None:
+        self.owed = owed
         self.work = work
         self.future = future
         self.error: HoldfastError | None = None

@@ -6,10 +6,15 @@ providers_said.py  what the protocols share; providers_<protocol>.py speak one e
 store_contract.py  what every store promises, as tests that anybody's store can run
 lease_contract.py  the part of it about who may write, when, and what is owed
 letter_contract.py  the part of it about what others leave for the writer
+account_contract.py  the part of it about accounts that sessions share
+roster_contract.py   the part of it about agents that are out of use
+sink_contract.py   what every sink promises, likewise
 said.py            events for such tests
 clock.py           virtual time: delays, timeouts and retries take none
 simulation.py      a process whose order of steps a seed decides, and which can die
+wrapped.py         a store in front of another one
 faults.py          stores that crash, fail or dawdle
+payments.py        an authority that pays, as long as there is money
 approver.py        a person who answers asks as a script says
 ledger.py          the world outside: what took effect there, and which call did it
 invariants.py      what holds of every log
@@ -27,6 +32,7 @@ from holdfast.testing.crashtest import CrashProblem, CrashReport, ToolTally, cra
 from holdfast.testing.faults import CrashingStore, FailingStore, SlowStore, WrappedStore
 from holdfast.testing.invariants import problems_in
 from holdfast.testing.ledger import Ledger
+from holdfast.testing.payments import Purse
 from holdfast.testing.simulation import Crash, Simulation, Standstill, crash
 from holdfast.testing.store_contract import StoreContract
 
@@ -38,6 +44,7 @@ __all__ = [
     "CrashingStore",
     "FailingStore",
     "Ledger",
+    "Purse",
     "ScriptedApprover",
     "Simulation",
     "SlowStore",

@@ -32,7 +32,9 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     """An event loop whose `time()` begins at 0 and jumps to the next timer as soon as nothing else is left to do.
 
     As long as something outside may still report (a job in an executor, a thread started since, a socket or pipe),
-    it gets `patience` real seconds to do so, or what is left to the timer if that is less, before time jumps.
+    it gets `patience` real seconds to do so, or what is left to the timer if that is less, before time jumps. A thread
+    with a number `owed` says itself what it may still report: nothing is expected of it while that is 0. Whoever has
+    such a thread counts on the loop's thread: up when it is given something to do, down when it has reported.
     """
 
     def __init__(self, *, patience: float = 0.1) -> None:
@@ -55,8 +57,12 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def patience_for(self, seconds: float) -> float:
         """Real seconds to wait for the world outside before a jump of this length."""
         sockets = len(self._files.get_map()) > 1  # the first is how a thread wakes the loop
-        expected = self._jobs or sockets or any(it not in self._quiet for it in threading.enumerate())
+        expected = self._jobs or sockets or any(map(self._owes, threading.enumerate()))
         return min(seconds, self._patience) if expected else 0.0
+
+    def _owes(self, thread: threading.Thread) -> bool:
+        """Whether it may report something. One that does not count is taken to, as long as it lives."""
+        return thread not in self._quiet and bool(getattr(thread, "owed", True))
 
     def run_in_executor(
         self, executor: Executor | None, func: Callable[[*Ts], T], *args: *Ts

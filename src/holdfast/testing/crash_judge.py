@@ -5,7 +5,18 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from holdfast.events import TURN_ENDS, AskOpened, Event, InputMessage, OutputMessageCompleted, ToolCompleted
+from holdfast.events import (
+    TURN_ENDS,
+    AskAnswered,
+    AskExpired,
+    AskOpened,
+    Event,
+    Fact,
+    InputMessage,
+    OutputChecked,
+    OutputMessageCompleted,
+    ToolCompleted,
+)
 from holdfast.fold import fold
 from holdfast.state import encode_state
 from holdfast.testing.crash_report import CrashProblem, ToolTally
@@ -84,7 +95,8 @@ def _problems(scene: Scene, events: Sequence[Event]) -> Iterator[str]:
         yield from _repeated(call_id, runs)
         if call_id in outcomes:
             yield from _misreported(outcomes[call_id], runs)
-    yield from _unfounded(outcomes.values(), calls)
+    told = _told([event.data for event in events])
+    yield from _unfounded([it for it in outcomes.values() if it.result.call_id not in told], calls)
     yield from _doubled(scene)
     yield from _shared_keys(scene.watch.runs)
 
@@ -134,6 +146,12 @@ def _misreported(outcome: ToolCompleted, runs: Sequence[Run]) -> Iterator[str]:
         yield f"{who} ran, and is recorded as {result.status} without an attempt"
     if ran and result.status == "cancelled" and ran[0].effect != "pure":
         yield f"{who} ran, and is recorded as cancelled"
+
+
+def _told(facts: Sequence[Fact]) -> set[str]:
+    """Calls whose results came from somebody, or are the answer itself: nothing runs for them."""
+    answers = {it.result.call_id for it in facts if isinstance(it, AskAnswered | AskExpired) and it.result}
+    return answers | {it.call_id for it in facts if isinstance(it, OutputChecked)}
 
 
 def _unfounded(outcomes: Iterable[ToolCompleted], calls: Mapping[str, Sequence[Run]]) -> Iterator[str]:

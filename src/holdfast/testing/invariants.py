@@ -12,14 +12,17 @@ from holdfast.events import (
     AskAnswered,
     AskExpired,
     AskOpened,
+    AskVoided,
     CallResolved,
     Event,
+    GrantUsed,
     InputMessage,
     OutputMessageCompleted,
     ToolCompleted,
     ToolStarted,
     TurnStarted,
 )
+from holdfast.facts.compaction import ContextCompacted
 from holdfast.fold import fold
 from holdfast.messages import Message, ToolCall, ToolResult
 from holdfast.state import State
@@ -30,9 +33,10 @@ def problems_in(events: Sequence[Event], *, at_rest: bool = True, transcript: bo
     """Everything that is wrong with one session's log, in words; nothing when all is well.
 
     Its events are numbered 1..n. Every accepted input has one turn with one end, or waits for a person. Every call
-    has one outcome, in an order that makes sense. Every ask is closed at most once. The transcript is valid for a
-    provider as it is. With `at_rest=False` turns and calls may be under way; with `transcript=False` the transcript
-    may need repair, as after a model's empty reply.
+    has one outcome, in an order that makes sense. Every ask is closed at most once. Each summary stands for more than
+    the one before it, and never for a call without its result. The transcript is valid for a provider as it is. With
+    `at_rest=False` turns and calls may be under way; with `transcript=False` the transcript may need repair, as after a
+    model's empty reply.
     """
     if not events:
         return []
@@ -43,9 +47,23 @@ def problems_in(events: Sequence[Event], *, at_rest: bool = True, transcript: bo
         *_calls(events, at_rest=at_rest and _rests(state)),
     ]
     found += _asks(events)
+    found += _summaries(events)
     if transcript and state.turn is None and not is_valid(state.messages):
         found.append("the transcript is not valid: repair changes it")
     return found
+
+
+def _summaries(events: Sequence[Event]) -> Iterator[str]:
+    covered = 0
+    for place, event in enumerate(events):
+        if isinstance(event.data, ContextCompacted):
+            fact = event.data
+            before = fold(event.session_id, events[:place])
+            if not covered < fact.covers < len(before.places):
+                yield f"a summary covers {fact.covers} of {len(before.places)} messages, after one of {covered}"
+            elif before.messages[fact.covers - before.unread].role == "tool":
+                yield f"the summary of {fact.covers} messages separates a result from its call"
+            covered = fact.covers
 
 
 def is_valid(messages: Sequence[Message]) -> bool:
@@ -149,3 +167,24 @@ def _asks(events: Sequence[Event]) -> Iterator[str]:
     )
     yield from (f"{ask_id} was closed {n} times" for ask_id, n in closed.items() if n > 1)
     yield from (f"{ask_id} was closed, and never opened" for ask_id in closed if ask_id not in opened)
+    yield from _claims_of_asked(events)
+
+
+def _claims_of_asked(events: Sequence[Event]) -> Iterator[str]:
+    """Calls that were claimed although somebody was asked and had not agreed."""
+    asks = {event.data.ask_id: event.data.call_id for event in events if isinstance(event.data, AskOpened)}
+    stands: dict[str, str] = {}
+    for event in events:
+        match event.data:
+            case AskOpened(call_id=call_id):
+                stands[call_id] = "open"
+            case AskAnswered(ask_id=ask_id, verdict=verdict) if ask_id in asks:
+                stands[asks[ask_id]] = verdict
+            case AskExpired(ask_id=ask_id) if ask_id in asks:
+                stands[asks[ask_id]] = "expired"
+            case GrantUsed(call_id=call_id, verdict=verdict):
+                stands[call_id] = verdict
+            case AskVoided(call_id=call_id) | CallResolved(call_id=call_id):
+                stands.pop(call_id, None)
+            case ToolStarted(call_id=call_id) if stands.get(call_id, "approved") != "approved":
+                yield f"{call_id} was claimed, and its ask is {stands[call_id]}"

@@ -38,7 +38,8 @@ from holdfast.errors import (
 )
 from holdfast.events import UnknownFact
 from holdfast.store import Snapshot, Store, digest_of
-from holdfast.testing.letter_contract import LetterContract, letter
+from holdfast.testing.letter_contract import letter
+from holdfast.testing.roster_contract import RosterContract
 from holdfast.testing.said import START, event, refused, said, said_in, texts
 
 TEXTS = {
@@ -52,7 +53,7 @@ TEXTS = {
 }
 
 
-class StoreContract(LetterContract):
+class StoreContract(RosterContract):
     """Subclass it in a test file, name the subclass `Test…`, and say how to open a store: override `store`."""
 
     async def test_events_come_back_in_order_and_as_they_were(self) -> None:

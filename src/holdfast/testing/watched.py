@@ -8,6 +8,8 @@ from copy import copy
 from dataclasses import dataclass, replace
 from typing import Any
 
+from msgspec import structs
+
 from holdfast.agent import Agent
 from holdfast.capability import Capability, CapabilityRef
 from holdfast.config import Layer
@@ -62,11 +64,11 @@ class Watch:
         capabilities = tuple(
             self.capability(it) if isinstance(it, Capability) else it for it in given.capabilities
         )
-        return Layer(name=layer.name, config=replace(given, tools=tools, capabilities=capabilities))
+        return Layer(name=layer.name, config=structs.replace(given, tools=tools, capabilities=capabilities))
 
     def capability(self, capability: Capability) -> Capability:
         """The same capability, its tools watched."""
-        return replace(capability, tools=tuple(self._tool(tool) for tool in capability.tools))
+        return structs.replace(capability, tools=tuple(self._tool(tool) for tool in capability.tools))
 
     def _tool(self, tool: Tool) -> Tool:
         async def run(ctx: Context, arguments: Any) -> Any:

@@ -27,6 +27,9 @@ Get = Callable[[str], Awaitable[bytes]]
 REQUEST_BYTES = 50 * 2**20
 """Bytes of images and documents that one request gets, at most: the newest ones."""
 
+_MEDIA = (Image, Document)
+_LISTS = (tuple, list)
+
 _log = logging.getLogger("holdfast.blobs")
 
 
@@ -42,7 +45,7 @@ class Held(dict[str, bytes]):
 
 def holds_data(parts: Any) -> bool:
     """Whether there is an image or document among these parts whose bytes are in its URL."""
-    return isinstance(parts, tuple | list) and any(_has_data(part) for part in parts)
+    return isinstance(parts, _LISTS) and any(_has_data(part) for part in parts if type(part) is not Text)
 
 
 async def put_part(data: bytes, media_type: str, put: Put, *, name: str = "") -> Image | Document:
@@ -97,8 +100,10 @@ def blobs_in(messages: Iterable[Message]) -> list[BlobRef]:
     found: list[BlobRef] = []
     for message in messages:
         for part in message.content:
+            if type(part) is Text or type(part) is ToolCall:
+                continue
             inner = part.content if isinstance(part, ToolResult) else (part,)
-            found += [it.blob for it in inner if isinstance(it, Image | Document) and it.blob is not None]
+            found += [it.blob for it in inner if isinstance(it, _MEDIA) and it.blob is not None]
     return found
 
 
@@ -122,7 +127,7 @@ async def fetched(blobs: Iterable[BlobRef], get: Get) -> dict[str, bytes]:
 
 
 def _has_data(part: Any) -> bool:
-    return isinstance(part, Image | Document) and str(part.url).startswith("data:")
+    return isinstance(part, _MEDIA) and str(part.url).startswith("data:")
 
 
 async def _taken_in(part: Image | Document, put: Put) -> Image | Document:

@@ -8,7 +8,7 @@ from threading import get_ident
 from typing import Any
 
 import msgspec
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from holdfast.errors import ToolError, WorkspaceError
 from holdfast.events import Fact, ToolCompleted
@@ -30,6 +30,8 @@ GOES_ON = (
 NOT_RUN = "Cancelled: this call was not run, because the turn ended first ({reason})."
 STOPPED = "Cancelled: this call, which has no effect, was stopped because the turn ended first ({reason})."
 
+_SHOWN = (Text, Image, Document)
+_LISTS = (list, tuple)
 _PARTS = msgspec.json.Decoder(tuple[Text | Image | Document, ...])
 
 
@@ -42,6 +44,10 @@ class Ready(Struct, frozen=True, kw_only=True):
     text: str
     """The arguments as JSON text, with what hooks changed."""
     attempt: int
+    note: str = ""
+    """What the model must know besides the result."""
+    quiet: bool = False
+    """Whether nobody may see what it puts out before its result has passed the guards."""
 
 
 def prepare(call: ToolCall, text: str, tools: dict[str, Tool], attempt: int) -> Ready | ToolCompleted:
@@ -161,11 +167,9 @@ def shown_as(call: ToolCall, value: Any) -> ToolResult:
 
 def _parts_of(value: Any) -> tuple[Text | Image | Document, ...]:
     """The parts that a tool returned, read back from JSON so that they are what their types say."""
-    if isinstance(value, Text | Image | Document):
+    if isinstance(value, _SHOWN):
         value = (value,)
-    if not isinstance(value, list | tuple) or not all(
-        isinstance(it, Text | Image | Document) for it in value
-    ):
+    if not isinstance(value, _LISTS) or not all(isinstance(it, _SHOWN) for it in value):
         return ()
     return _PARTS.decode(msgspec.json.encode(value)) if value else ()
 
@@ -175,6 +179,8 @@ def _context(ready: Ready, journal: Journal, outbox: list[Fact], lend: Lend | No
     loop, here = asyncio.get_running_loop(), get_ident()
 
     def publish(signal: Signal) -> None:
+        if ready.quiet:
+            return
         if get_ident() == here:
             journal.publish(signal)
         else:  # a plain `def` runs in a thread
@@ -194,6 +200,11 @@ def _context(ready: Ready, journal: Journal, outbox: list[Fact], lend: Lend | No
         output=output,
         _transaction=lend,
     )
+
+
+def with_note(result: ToolResult, note: str) -> ToolResult:
+    """The result with this note before it."""
+    return structs.replace(result, content=(Text(text=note), *result.content)) if note else result
 
 
 def is_long(result: ToolResult, limit: int) -> bool:

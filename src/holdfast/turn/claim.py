@@ -5,11 +5,12 @@ from __future__ import annotations
 from holdfast.errors import DeterminismError
 from holdfast.events import ToolStarted
 from holdfast.journal import Journal
+from holdfast.manifest import Manifest
 from holdfast.store import digest_of
 from holdfast.turn.call import Ready
 
 
-def claim(ready: Ready, journal: Journal) -> ToolStarted:
+def claim(ready: Ready, journal: Journal, manifest: Manifest) -> ToolStarted:
     """The claim of this call."""
     return ToolStarted(
         call_id=ready.call.id,
@@ -18,6 +19,7 @@ def claim(ready: Ready, journal: Journal) -> ToolStarted:
         arguments_digest=digest_of(ready.text.encode()),
         effect=ready.tool.effect,
         epoch=journal.epoch,
+        labels=manifest.terms.brings.get(ready.call.name, ()),
     )
 
 

@@ -16,8 +16,23 @@ from typing import Literal, Protocol
 
 from msgspec import Struct
 
+from holdfast.capability import Compaction
 from holdfast.events import TurnStop
-from holdfast.state import CallState, Queued, Rerun, State, TurnState
+from holdfast.facts.answers import ANSWER
+from holdfast.state import CallState, State, TurnState
+from holdfast.turn.repetition import repeated
+from holdfast.turn.step import Act as Act
+from holdfast.turn.step import Begin as Begin
+from holdfast.turn.step import Compact as Compact
+from holdfast.turn.step import How as How
+from holdfast.turn.step import Owed as Owed
+from holdfast.turn.step import Reason as Reason
+from holdfast.turn.step import Rest as Rest
+from holdfast.turn.step import Step as Step
+from holdfast.turn.step import Stop as Stop
+from holdfast.turn.step import Wait as Wait
+from holdfast.turn.step import Waiting as Waiting
+from holdfast.turn.step import settling as settling
 
 
 class Limits(Protocol):
@@ -26,56 +41,13 @@ class Limits(Protocol):
     @property
     def max_iterations(self) -> int: ...
 
+    @property
+    def compaction(self) -> Compaction | None: ...
 
-class Begin(Struct, frozen=True):
-    """Start the turn of this accepted input, or of this call in doubt that is to run again."""
+    def compact_above(self, place: int) -> int | None: ...
 
-    inputs: tuple[Queued, ...]
-    rerun: Rerun | None = None
-
-
-class Compact(Struct, frozen=True):
-    """Summarise the transcript up to this message, so that the next request fits."""
-
-    upto: str
-
-
-class Reason(Struct, frozen=True):
-    """Ask the model."""
-
-
-How = Literal["run", "reconcile", "doubt", "deny", "expire"]
-"""What a call without an outcome needs: to run (again); to ask its tool what became of it; to be settled as in doubt;
-to be settled as denied; to have its ask closed because nobody answered in time."""
-
-
-class Owed(Struct, frozen=True):
-    """A call without an outcome, and what it needs."""
-
-    call_id: str
-    how: How
-
-
-class Act(Struct, frozen=True):
-    """Bring these calls to an outcome."""
-
-    owed: tuple[Owed, ...]
-
-
-class Wait(Struct, frozen=True):
-    """Nothing can be done before somebody answers, this instant comes, or (without either) an input arrives."""
-
-    asks: tuple[str, ...] = ()
-    until: datetime | None = None
-
-
-class Stop(Struct, frozen=True):
-    """The turn is over."""
-
-    reason: TurnStop
-
-
-Step = Begin | Compact | Reason | Act | Wait | Stop
+    @property
+    def repeated_calls(self) -> int: ...
 
 
 Phase = Literal["any", "acting", "asking"]
@@ -117,15 +89,21 @@ def _stop(reason: TurnStop) -> Callable[[State, TurnState, datetime], Step]:
 
 
 def how(call: CallState, state: State, now: datetime) -> How | None:
-    """What a call without an outcome needs; None while its ask is open."""
+    """What a call without an outcome needs; None while its ask is open, or a policy puts it off."""
     if call.verdict == "denied":
         return "deny"
+    if call.verdict == "answered":
+        return "settle"
     if call.ask_id and not call.verdict:
         ask = state.asks[call.ask_id]
         return "expire" if ask.expires_at is not None and now >= ask.expires_at else None
     if not call.dispatched or call.effect in ("pure", "idempotent"):
-        return "run"
+        return None if not call.verdict and _later(call.deferred_until, now) else "run"
     return "reconcile" if call.effect == "reconcile" else "doubt"
+
+
+def _later(until: datetime | None, now: datetime) -> bool:
+    return until is not None and now < until <= now + _FARTHEST
 
 
 def _some_ready(state: State, turn: TurnState, now: datetime) -> bool:
@@ -137,18 +115,65 @@ def _ready(state: State, turn: TurnState, now: datetime) -> tuple[Owed, ...]:
     return tuple(Owed(call_id, need) for call_id, need in needs if need is not None)
 
 
+def _answering(turn: TurnState) -> bool:
+    """Whether one of the calls is the answer itself, after which nothing more is to be read."""
+    return turn.contract is not None and any(call.call.name == ANSWER for call in turn.owed)
+
+
 def _until(state: State, turn: TurnState) -> datetime | None:
     instants = [
         turn.deadline,
-        *(state.asks[call.ask_id].expires_at for call in turn.owed if call.ask_id in state.asks),
+        *(state.wakes(call) for call in turn.owed),
     ]
     return min((instant for instant in instants if instant is not None), default=None)
+
+
+def _open_asks(state: State, turn: TurnState) -> tuple[str, ...]:
+    return tuple(call.ask_id for call in turn.owed if call.ask_id in state.asks)
 
 
 def _retry_until(state: State, turn: TurnState, now: datetime) -> Step:
     instants = [instant for instant in (turn.retry_at, turn.deadline) if instant is not None]
     return Wait(until=min(instants))
 
+
+def _deferred_until(state: State, turn: TurnState, now: datetime) -> Step:
+    instants = [instant for instant in (turn.deferred_until, turn.deadline) if instant is not None]
+    return Wait(until=min(instants), deferred=True)
+
+
+def _can_shrink(turn: TurnState, limits: Limits) -> bool:
+    """Whether the request failed for a reason that a summary of the transcript may remove."""
+    too_large = turn.failure is not None and turn.failure.code == "too_large"
+    return too_large and limits.compaction is not None and not turn.compaction_tried
+
+
+def _should_shrink(state: State, turn: TurnState, limits: Limits) -> bool:
+    """Whether the transcript is summarised before the reply that is owed, although nothing has failed."""
+    if (limits.compaction is None and not state.compaction_by) or turn.compaction_tried:
+        return False
+    answered = (turn.stop is not None or turn.fits) and not turn.steering
+    if answered or turn.iteration >= limits.max_iterations:
+        return False
+    above = limits.compact_above(turn.route)
+    grown = above is not None and state.context > above and not turn.compaction_off
+    return grown or bool(state.compaction_by)
+
+
+def _budget_until(state: State, turn: TurnState, now: datetime) -> Step:
+    assert turn.exceeded is not None
+    instants = [instant for instant in (turn.exceeded.until, turn.deadline) if instant is not None]
+    return Wait(until=min(instants, default=None), deferred=True)
+
+
+def _held_back(turn: TurnState, now: datetime) -> bool:
+    """Whether the turn waits at a budget that is not raised, in a window that is not over."""
+    over = turn.exceeded
+    return over is not None and over.waits and (over.until is None or now < over.until)
+
+
+_FARTHEST = timedelta(days=31)
+"""No policy puts anything off for longer; if one seems to, the clock was set back, and it is asked again."""
 
 _SOON = timedelta(seconds=75)
 """No retry is further away; if one seems to be, the clock was set back."""
@@ -164,7 +189,7 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "the model call failed for good, or a policy interrupted",
         "any",
-        lambda state, turn, limits, now: turn.failure is not None,
+        lambda state, turn, limits, now: turn.failure is not None and not _can_shrink(turn, limits),
         Stop,
         lambda state, turn, now: Stop(turn.failure_stop),
     ),
@@ -178,7 +203,7 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "calls are owed, but the iteration limit leaves no reply to read their results",
         "acting",
-        lambda state, turn, limits, now: turn.iteration >= limits.max_iterations,
+        lambda state, turn, limits, now: turn.iteration >= limits.max_iterations and not _answering(turn),
         Stop,
         _stop("max_iterations"),
     ),
@@ -190,6 +215,29 @@ RULES: tuple[Rule, ...] = (
         lambda state, turn, now: Wait(until=turn.deadline),
     ),
     Rule(
+        "a budget is used up",
+        "any",
+        lambda state, turn, limits, now: turn.exceeded is not None and not turn.exceeded.waits,
+        Stop,
+        _stop("budget"),
+    ),
+    Rule(
+        "a budget is used up, and its next window or somebody who raises it is waited for",
+        "any",
+        lambda state, turn, limits, now: _held_back(turn, now),
+        Wait,
+        _budget_until,
+    ),
+    Rule(
+        "the model makes the same call again and again, and learns nothing from it",
+        "asking",
+        lambda state, turn, limits, now: (
+            turn.stop is None and not turn.steering and bool(repeated(state, limits.repeated_calls))
+        ),
+        Stop,
+        _stop("loop"),
+    ),
+    Rule(
         "calls are owed and some can go on",
         "acting",
         lambda state, turn, limits, now: _some_ready(state, turn, now),
@@ -197,11 +245,20 @@ RULES: tuple[Rule, ...] = (
         lambda state, turn, now: Act(_ready(state, turn, now)),
     ),
     Rule(
-        "every call that is owed waits for an answer",
+        "every call that is owed waits for an answer, or was put off by a policy",
         "acting",
         lambda state, turn, limits, now: True,
         Wait,
-        lambda state, turn, now: Wait(tuple(call.ask_id for call in turn.owed), _until(state, turn)),
+        lambda state, turn, now: Wait(
+            _open_asks(state, turn), _until(state, turn), any(it.deferrals for it in turn.owed)
+        ),
+    ),
+    Rule(
+        "a policy put the model call off",
+        "asking",
+        lambda state, turn, limits, now: _later(turn.deferred_until, now),
+        Wait,
+        _deferred_until,
     ),
     Rule(
         "a failed model call may be tried again later",
@@ -209,6 +266,27 @@ RULES: tuple[Rule, ...] = (
         lambda state, turn, limits, now: turn.retry_at is not None and now < turn.retry_at <= now + _SOON,
         Wait,
         _retry_until,
+    ),
+    Rule(
+        "the request was too large, and its transcript can be summarised",
+        "asking",
+        lambda state, turn, limits, now: _can_shrink(turn, limits),
+        Compact,
+        lambda state, turn, now: Compact("too_large"),
+    ),
+    Rule(
+        "no answer had the shape that was asked for, as often as it was repaired",
+        "asking",
+        lambda state, turn, limits, now: turn.unfit,
+        Stop,
+        _stop("invalid_output"),
+    ),
+    Rule(
+        "the transcript has grown too long for the next request, or somebody wants it summarised",
+        "asking",
+        lambda state, turn, limits, now: _should_shrink(state, turn, limits),
+        Compact,
+        lambda state, turn, now: Compact("asked" if state.compaction_by else "threshold"),
     ),
     Rule(
         "somebody steered before the model answered",
@@ -227,7 +305,7 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "the model answered",
         "asking",
-        lambda state, turn, limits, now: turn.stop is not None,
+        lambda state, turn, limits, now: turn.stop is not None or turn.fits,
         Stop,
         _stop("end_turn"),
     ),
@@ -251,19 +329,50 @@ RULES: tuple[Rule, ...] = (
 _ACTING = tuple(rule for rule in RULES if rule.phase != "asking")
 _ASKING = tuple(rule for rule in RULES if rule.phase != "acting")
 
+_ASKED = ("budget.reserved", "budget.settled", "budget.exceeded", "budget.warned")
+"""What asking a model records where there are budgets."""
+
 RECORDS: dict[type[Step], tuple[str, ...]] = {
     Begin: ("turn.started",),
-    Compact: ("context.compacted",),
+    Compact: (*_ASKED, "context.compacted", "context.compaction.failed", "policy.decided", "hook.decided"),
     Reason: (
+        *_ASKED,
         "turn.steered",
         "output.message.shown",
         "output.message.replaced",
         "output.message.completed",
+        "output.checked",
         "reason.failed",
+        "policy.decided",
         "hook.decided",
+        "guard.decided",
     ),
-    Act: ("hook.decided", "ask.opened", "ask.expired", "tool.started", "tool.completed"),
+    Act: (
+        "guard.decided",
+        "budget.reserved",
+        "budget.exceeded",
+        "hook.decided",
+        "policy.decided",
+        "ask.opened",
+        "grant.used",
+        "ask.answered",
+        "ask.expired",
+        "ask.voided",
+        "tool.started",
+        "tool.completed",
+        "output.checked",
+    ),
     Wait: (),
-    Stop: ("output.message.completed", "tool.completed", "turn.completed", "turn.failed", "turn.cancelled"),
+    Stop: (
+        "budget.settled",
+        "output.message.completed",
+        "tool.completed",
+        "turn.completed",
+        "turn.failed",
+        "turn.cancelled",
+        "hooks.owed",
+        "hook.decided",
+        "hooks.run",
+    ),
 }
 """The facts that carrying out a step may record, for the diagram. What a tool's services add is left out."""

@@ -19,6 +19,12 @@ from holdfast.turn.decide import Begin
 MAX_INPUT_BYTES = 4_194_304
 """Bytes of one input as JSON, without those of its images and documents, which are kept as blobs."""
 
+MAX_LABEL = 10_000
+"""Characters of a title, or of the name on whose behalf a session is."""
+
+MAX_METADATA = 65_536
+"""Characters of all names and values of a session's metadata together."""
+
 
 async def take_in(content: Content, put: Put) -> Message:
     """The input as a message; bytes in its URLs are kept as blobs. Raises `InputRejected` saying what to change."""
@@ -38,7 +44,7 @@ def input_message(content: Content) -> Message:
         ) from error
     except (TypeError, ValueError) as error:
         raise InputRejected(f"an input is text or a tuple of parts, not this: {error}") from error
-    if not message.content or not all(isinstance(part, Text | Image | Document) for part in message.content):
+    if not message.content or not all(isinstance(part, _TAKEN) for part in message.content):
         raise InputRejected("an input holds at least one part, and only text, images and documents")
     if not any(not isinstance(part, Text) or part.text.strip() for part in message.content):
         raise InputRejected("the input is empty; send some text, an image or a document")
@@ -69,12 +75,30 @@ def check_text(**given: object) -> None:
             ) from error
 
 
+def check_label(**given: object) -> None:
+    """Raise `InputRejected` unless each of these is text that a log can hold, and short enough for a label."""
+    check_text(**given)
+    for name, text in given.items():
+        if isinstance(text, str) and len(text) > MAX_LABEL:
+            raise InputRejected(
+                f"{name} is {len(text):,} characters long; the limit is {MAX_LABEL:,}. Send long text as an input"
+            )
+
+
 def check_metadata(metadata: Mapping[str, str]) -> None:
-    """Raise `InputRejected` unless every name and value is text that a log can hold."""
+    """Raise `InputRejected` unless every name and value is text that a log can hold, and all of them are short."""
+    size = 0
     for name, text in metadata.items():
         check_text(**{"a name in the metadata": name, f"metadata[{name!r}]": text})
+        size += len(name) + len(text)
+    if size > MAX_METADATA:
+        raise InputRejected(
+            f"the metadata is {size:,} characters long; the limit is {MAX_METADATA:,}. Keep large values elsewhere "
+            "and their names here"
+        )
 
 
+_TAKEN = (Text, Image, Document)
 _messages = msgspec.json.Decoder(Message)
 
 
@@ -84,15 +108,18 @@ def begin(first: Begin, journal: Journal, manifest: Manifest) -> None:
         context, rerun = EventContext(turn_id=first.rerun.turn_id), first.rerun.call.call.id
     else:
         entry, rerun = first.inputs[0], ""
+        manifest = manifest.with_output(entry.contract)
         context = EventContext(turn_id=entry.turn_id, input_message_id=entry.message.id)
     started = TurnStarted(
         inputs=tuple(entry.message.id for entry in first.inputs),
         manifest=manifest.digest,
-        deadline=_deadline(journal.now(), manifest),
+        deadline=_deadline(journal, manifest),
         rerun=rerun,
+        labels=manifest.terms.taint.inputs,
+        layers="" if manifest.written == journal.state.layers else manifest.written,
     )
     journal.stage(started, context=context)
 
 
-def _deadline(now: datetime, manifest: Manifest) -> datetime | None:
-    return now + timedelta(seconds=manifest.turn_timeout) if manifest.turn_timeout else None
+def _deadline(journal: Journal, manifest: Manifest) -> datetime | None:
+    return journal.now() + timedelta(seconds=manifest.turn_timeout) if manifest.turn_timeout else None

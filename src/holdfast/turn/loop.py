@@ -8,30 +8,36 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from msgspec import Struct
-
 from holdfast.journal import Journal
 from holdfast.manifest import Manifest
-from holdfast.state import Outcome
+from holdfast.roster import blocker_in
 from holdfast.turn.act import act
-from holdfast.turn.decide import Act, Begin, Reason, Stop, Wait, decide
+from holdfast.turn.compact import compact
+from holdfast.turn.consult import unconsulted
+from holdfast.turn.decide import Act, Begin, Compact, Reason, Step, Stop, Wait, decide, settling
+from holdfast.turn.decide import Rest as Rest
+from holdfast.turn.decide import Waiting as Waiting
+from holdfast.turn.document import keep_begun
 from holdfast.turn.finish import finish
 from holdfast.turn.input import begin
 from holdfast.turn.reason import reason
 
 
-class Waiting(Struct, frozen=True):
-    """Nothing in memory is worth keeping: the log says what is waited for."""
-
-    wait: Wait
-
-
-Rest = Waiting | Outcome
-"""How a turn rests: for a while, or for good."""
-
-
 def _never() -> bool:
     return False
+
+
+_BEGINNING = (Reason, Act, Compact)
+"""Steps that begin something."""
+
+
+def _owed(journal: Journal, manifest: Manifest) -> Step:
+    """What the planner says; nothing that begins anything, once the agent or its harness is out of use."""
+    step = decide(journal.state, manifest, journal.present())
+    if not isinstance(step, _BEGINNING) or blocker_in(journal.scope) is None:
+        return step
+    calls = settling(step)
+    return Act(calls) if calls else Stop("error")
 
 
 async def run_turn(journal: Journal, manifest: Manifest, interrupted: Callable[[], bool] = _never) -> Rest:
@@ -42,13 +48,18 @@ async def run_turn(journal: Journal, manifest: Manifest, interrupted: Callable[[
     while True:
         if interrupted():
             raise asyncio.CancelledError
-        match decide(journal.state, manifest, journal.present()):
+        match _owed(journal, manifest):
             case Begin() as first:
+                await keep_begun(first, journal, manifest)
                 begin(first, journal, manifest)
+            case Compact(why):
+                await compact(why, journal, manifest)
             case Reason():
                 await reason(journal, manifest)
             case Act(owed):
                 await act(owed, journal, manifest)
+            case Wait(asks) if asks and unconsulted(journal, manifest):
+                await act((), journal, manifest)
             case Wait() as wait:
                 await journal.flush()
                 return Waiting(wait)

@@ -12,7 +12,7 @@ from holdfast.driver import Driver, Emit, Reply, Request
 from holdfast.errors import ConfigError, DriverError, DriverErrorKind, MissingCredential, StoreError
 from holdfast.events import Failure, ReasonFailed
 from holdfast.journal import Journal
-from holdfast.manifest import Manifest
+from holdfast.manifest import Manifest, Route
 from holdfast.state import TurnState
 from holdfast.stragglers import OutOfTime
 from holdfast.turn.call import plain, said, stopped_from_outside
@@ -23,17 +23,19 @@ LONGEST_WAIT = 60.0
 """Seconds at most before any retry."""
 
 
-async def ask_driver(request: Request, emit: Emit, journal: Journal, manifest: Manifest) -> Reply:
+async def ask_driver(request: Request, emit: Emit, journal: Journal, route: Route) -> Reply:
     """The driver's reply. Raises when the time of the turn is over before, and `journal.reached` says so."""
     turn = journal.running
     seconds = None if turn.deadline is None else (turn.deadline - journal.now()).total_seconds()
-    route = manifest.route(turn.route)
     ask = partial(_ask, route.driver, request, emit)
+    journal.audience.learn(route.driver)
     try:
         return await journal.stragglers.run(f"model {route.model}", turn.id, ask, seconds)
     except OutOfTime:
         journal.reached = turn.deadline
         raise
+    finally:
+        journal.audience.learn(route.driver)
 
 
 async def _ask(driver: Driver, request: Request, emit: Emit) -> Reply:
@@ -53,20 +55,36 @@ def failed(error: Exception, turn: TurnState, manifest: Manifest, now: datetime)
     Raises a `StoreError` as it is.
     """
     route = manifest.route(turn.route)
-    failure = _as_driver_error(error, route.model)
-    attempt = turn.attempt + 1
-    left = manifest.retry_timeout - (now - (turn.failing_since or now)).total_seconds()
-    wait = wait_after(failure, attempt, retries=manifest.model_retries, seconds=left)
-    others = manifest.routes[turn.route + 1 :] if failure.elsewhere and wait is None else ()
+    failure, retry_at = judged(error, turn.attempt + 1, turn.failing_since, route, manifest, now)
+    shrinks = failure.kind == "too_large" and manifest.compaction is not None and not turn.compaction_tried
+    others = (
+        manifest.routes[turn.route + 1 :] if failure.elsewhere and retry_at is None and not shrinks else ()
+    )
     return ReasonFailed(
         reason=failure.kind,
-        error=Failure(code=failure.kind, message=plain(str(failure))),
+        error=failure_of(failure),
         iteration=turn.iteration + 1,
-        attempt=attempt,
-        retry_at=None if wait is None else now + timedelta(seconds=wait),
+        attempt=turn.attempt + 1,
+        retry_at=retry_at,
         model=route.model,
         next_model=others[0].model if others else "",
     )
+
+
+def failure_of(error: DriverError) -> Failure:
+    """The failure as the log holds it."""
+    return Failure(code=error.kind, message=plain(str(error)))
+
+
+def judged(
+    error: Exception, attempt: int, since: datetime | None, route: Route, manifest: Manifest, now: datetime
+) -> tuple[DriverError, datetime | None]:
+    """What failed at this attempt, and when another one is due; None: it was the last one. `since` is when the first
+    one failed. Raises a `StoreError` as it is."""
+    failure = _as_driver_error(error, route.model)
+    left = manifest.retry_timeout - (now - (since or now)).total_seconds()
+    wait = wait_after(failure, attempt, retries=manifest.model_retries, seconds=left)
+    return failure, None if wait is None else now + timedelta(seconds=wait)
 
 
 def _as_driver_error(error: Exception, model: str) -> DriverError:

@@ -6,22 +6,53 @@ as a letter, durable at once, and that process records it. Either way `admit` de
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from decimal import Decimal
+from typing import Any
 
-from holdfast.errors import InputRejected, Superseded, UsageError
-from holdfast.events import AskAnswered, CallResolved, Fact, InputMessage, SessionUpdated, TurnRecovered
+from holdfast.asking import check_name
+from holdfast.errors import AskClosed, InputRejected, Superseded, UsageError
+from holdfast.events import (
+    CallResolved,
+    CompactionAsked,
+    Fact,
+    InputMessage,
+    SessionUpdated,
+    TurnRecovered,
+)
+from holdfast.facts.answers import OutputContract
+from holdfast.facts.asks import AskAnswered, GrantRevoked
+from holdfast.facts.budgets import NOTHING, BudgetExceeded, BudgetRaised
+from holdfast.folds.asks import said_in
 from holdfast.journal import Journal
 from holdfast.manifest import Manifest
 from holdfast.messages import Content, Document, Image, Message
-from holdfast.turn.admit import admit, context_of, in_doubt, is_new
+from holdfast.turn.admit import (
+    admit,
+    check_grant,
+    context_of,
+    in_doubt,
+    is_new,
+    may_answer,
+    names_of,
+    not_open,
+)
+from holdfast.turn.allowance import has_room
 from holdfast.turn.blobs import kept_as, put_part
-from holdfast.turn.input import check_metadata, check_text, new_turn, take_in
+from holdfast.turn.consult import unconsulted
+from holdfast.turn.document import keep_document
+from holdfast.turn.input import check_label, check_metadata, check_text, new_turn, take_in
+from holdfast.turn.passing import answer_past
+from holdfast.turn.saying import Said, answer_fact, check_said, repeats
 
-Verdict = Literal["approved", "denied"]
-"""An answer to an ask."""
 
-
-async def accept(journal: Journal, manifest: Manifest | None, content: Content, *, key: str = "") -> str:
+async def accept(
+    journal: Journal,
+    manifest: Manifest | None,
+    content: Content,
+    *,
+    key: str = "",
+    output: OutputContract | None = None,
+) -> str:
     """Make the input durable and return the id of its turn; the same key again returns the same turn.
 
     When nothing else is under way the turn begins in the same append, under this manifest; without one it is begun by
@@ -30,7 +61,8 @@ async def accept(journal: Journal, manifest: Manifest | None, content: Content, 
     message = await _message(journal, content)
     check_text(key=key)
     turn_id = new_turn(journal.state.session_id, key)
-    fact = InputMessage(message=message, turn_id=turn_id, key=key)
+    fact = InputMessage(message=message, turn_id=turn_id, key=key, output=output)
+    await keep_document(journal, manifest, output)
     return await _tell_input(fact, journal, manifest)
 
 
@@ -60,17 +92,55 @@ async def _message(journal: Journal, content: Content) -> Message:
     return await take_in(content, journal.put_blob)
 
 
-async def answer(journal: Journal, ask_id: str, verdict: Verdict, *, by: str, reason: str = "") -> None:
-    """Record somebody's answer to an ask. Raises `UnknownAsk` when it is not open."""
+async def answer(journal: Journal, manifest: Manifest | None, ask_id: str, said: Said) -> None:
+    """Record somebody's answer to an ask; the same one again, under the same key, does nothing.
+
+    Raises `UnknownAsk` when it is not open, `AnswerForbidden` for somebody who may not, `AnswerRejected` for an answer
+    that does not fit.
+    """
+    check_said(said)
+    await journal.look()
+    ask = journal.state.asks.get(ask_id)
+    if ask is None:
+        if not repeats(ask_id, said, journal.state):
+            raise not_open(ask_id, journal.state)
+        return
+    may_answer(ask, said.by, journal, manifest)
+    fact, decided = await answer_past(await answer_fact(journal, ask, said), ask, journal, manifest)
+    if not await _tell(fact, journal, manifest) and decided:
+        await journal.record(*decided)
+
+
+async def revoke(
+    journal: Journal, manifest: Manifest | None, grant_id: str, *, by: str, reason: str = ""
+) -> None:
+    """End a grant. Raises `UnknownGrant`, `AnswerForbidden`."""
     check_text(by=by, reason=reason)
-    await _tell(AskAnswered(ask_id=ask_id, verdict=verdict, by=by, reason=reason), journal)
+    await journal.look()
+    check_name(by, names_of(journal.state, manifest), f"revoke {grant_id}")
+    check_grant(grant_id, journal.state)
+    await _tell(GrantRevoked(grant_id=grant_id, by=by, reason=reason), journal)
 
 
 async def update(journal: Journal, *, title: str | None, metadata: dict[str, str] | None) -> None:
     """Record a new title, or new metadata. Raises `InputRejected`, `StoreError`."""
-    check_text(title=title or "")
+    check_label(title=title or "")
     check_metadata(metadata or {})
     await _tell(SessionUpdated(title=title, metadata=metadata), journal)
+
+
+async def raise_limit(journal: Journal, budget: str, amount: Decimal, *, by: str) -> None:
+    """Record that a budget of this session may have so much more."""
+    check_text(by=by)
+    await _tell(BudgetRaised(budget=budget, amount=amount, by=by), journal)
+
+
+async def compact(journal: Journal, *, by: str) -> None:
+    """Record that somebody wants the transcript summarised. Raises `InputRejected`, `StoreError`."""
+    check_text(by=by)
+    if not by:
+        raise InputRejected("say who wants the transcript summarised: by=...")
+    await _tell(CompactionAsked(by=by), journal)
 
 
 async def resolve(journal: Journal, call_id: str, result: Any, *, by: str, reason: str = "") -> None:
@@ -93,8 +163,10 @@ async def rerun(
     return fact.turn_id
 
 
-async def go_on(journal: Journal, *, by: str = "") -> bool:
-    """Own the session if anything is owed, and let a parked turn go on when `by` says who wants that.
+async def go_on(journal: Journal, manifest: Manifest | None = None, *, by: str = "") -> bool:
+    """Own the session if anything is owed, and let a parked turn go on when `by` says who wants that. An ask that the
+    approver of this manifest was not asked about is owed, too, and so is a turn at whose account there is room again:
+    whoever raised it may have died before saying so here.
 
     Whether anything is owed. Raises `SessionHeld` while another process is at work on it.
     """
@@ -102,12 +174,27 @@ async def go_on(journal: Journal, *, by: str = "") -> bool:
     await journal.refresh()
     turn = journal.state.turn
     parked = turn is not None and turn.parked
-    if journal.state.due() is None and not (by and parked):
+    asks = manifest is not None and bool(unconsulted(journal, manifest))
+    room = await _room(journal, manifest)
+    if journal.state.due() is None and not (by and parked) and not asks and room is None:
         return bool(await journal.store.letters(journal.state.session_id))
     await journal.own()
     if by and journal.state.turn is not None and journal.state.turn.parked:
         await journal.record(TurnRecovered(by=by))
+    if room is not None and journal.state.turn is not None and journal.state.turn.exceeded == room:
+        await journal.record(
+            BudgetRaised(budget="", account=room.account, amount=NOTHING, by=by or room.account)
+        )
     return True
+
+
+async def _room(journal: Journal, manifest: Manifest | None) -> BudgetExceeded | None:
+    """The budget that the turn waits for, where its account has room by now."""
+    turn = journal.state.turn
+    over = turn.exceeded if turn is not None else None
+    if over is None or manifest is None or not over.waits or journal.state.due() is not None:
+        return None
+    return over if await has_room(over, manifest, journal.store) else None
 
 
 async def _tell_input(fact: InputMessage, journal: Journal, manifest: Manifest | None) -> str:
@@ -142,5 +229,27 @@ async def _tell(fact: Fact, journal: Journal, manifest: Manifest | None = None) 
             continue
     if not is_new(fact, journal.state):
         return False
+    if isinstance(fact, AskAnswered) and await _left_before(fact, journal):
+        return True
     await journal.post(fact, context_of(fact, journal.state))
+    if isinstance(fact, AskAnswered):
+        await _left_before(fact, journal)
     return True
+
+
+async def _left_before(fact: AskAnswered, journal: Journal) -> bool:
+    """Whether the same answer is in a letter already. Raises `AskClosed` when another one is, which came first."""
+    letters = await journal.store.letters(journal.state.session_id)
+    said = [letter.event.data for letter in letters]
+    first = next((it for it in said if isinstance(it, AskAnswered) and it.ask_id == fact.ask_id), None)
+    if first is None or first == fact:
+        return first is not None
+    if fact.key and _as_said(first) == _as_said(fact):
+        return True
+    raise AskClosed(
+        f"ask {fact.ask_id} has an answer already, which is about to be recorded: {first.verdict} by {first.by}"
+    )
+
+
+def _as_said(fact: AskAnswered) -> tuple[str, ...]:
+    return (fact.verdict, fact.by, fact.key, said_in(fact))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from holdfast.driver import DeltaKind
-from holdfast.events import OutputMessageShown
+from holdfast.events import OutputMessageReplaced, OutputMessageShown
 from holdfast.follow import ArgumentsDelta, TextDelta, ThinkingDelta
 from holdfast.ids import new_id
 from holdfast.journal import Journal
@@ -51,6 +51,19 @@ class Watch:
         """Keep the words that were shown; what a driver that goes on all the same has to say is not heard."""
         self._over = True
         self.keep()
+
+    def withdraw(self, reason: str, *, told: bool) -> None:
+        """Nothing more is shown; what was (`told`) is void, and those words of it that are not kept never will be."""
+        told, self._over, self._words = told and not self._over, True, []
+        self.done()
+        if told and self._journal.broken is None:
+            self._journal.stage(OutputMessageReplaced(message_id=self.message_id, reason=reason))
+            self._journal.flush_within(0.0)
+
+    def heard(self) -> None:
+        """Something came."""
+        if self.first_token_ms is None:
+            self.first_token_ms = self.elapsed_ms()
 
     def done(self) -> None:
         """Nothing is left to keep: the whole message is on the log, or about to be."""

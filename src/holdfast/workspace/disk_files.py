@@ -19,6 +19,7 @@ from holdfast.services import FileInfo
 from holdfast.store import digest_of
 from holdfast.workspace import beneath
 from holdfast.workspace.paths import (
+    HOOKS,
     CanonicalPath,
     check_delete,
     check_protected,
@@ -87,6 +88,11 @@ class DiskFiles:
         self._ignore = frozenset(ignore)
         self._windows_names = windows_names
         self._lock = threading.Lock()
+
+    @property
+    def writable_root(self) -> str:
+        """The real directory that may be written to through this; empty when none may."""
+        return self._root if self._writable else ""
 
     async def read(self, path: str) -> bytes:
         """The whole content. `not-found`, `is-directory`, `not-directory`, `symlink`, `special-file`, `too-large`."""
@@ -190,7 +196,7 @@ class DiskFiles:
     def _check_tree(self, key: CanonicalPath) -> None:
         with beneath.directory(self._root, key.names) as fd:
             for path, found in beneath.entries(fd, key, limit=MAX_ENTRIES, skip=()):
-                if is_git(path.names[-1]):
+                if is_git(path.names[-1]) or path.names[-1].casefold() == HOOKS:
                     raise refusal("protected", path)
                 if not stat.S_ISDIR(found.st_mode) and not beneath.is_writable(found):
                     raise refusal("read-only", path)

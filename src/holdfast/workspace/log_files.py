@@ -9,9 +9,12 @@ from __future__ import annotations
 import asyncio
 import copy
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
+from weakref import ref
 
 from holdfast.errors import WorkspaceError
 from holdfast.events import Fact, FileDeleted, FileWritten
+from holdfast.journal import Journal
 from holdfast.messages import BlobRef
 from holdfast.services import FileInfo
 from holdfast.store import digest_of
@@ -49,6 +52,7 @@ class LogFiles:
         record: Callable[..., Awaitable[object]],
         put_blob: Callable[[bytes], Awaitable[str]],
         get_blob: Callable[[str], Awaitable[bytes]],
+        clean: Callable[[bytes], bytes] = bytes,
         max_file_bytes: int = MAX_FILE_BYTES,
         quota_bytes: int = QUOTA_BYTES,
     ) -> None:
@@ -56,6 +60,7 @@ class LogFiles:
         self._record = record
         self._put_blob = put_blob
         self._get_blob = get_blob
+        self._clean = clean
         self._max_file_bytes = max_file_bytes
         self._quota_bytes = quota_bytes
         self._lock = asyncio.Lock()
@@ -191,6 +196,7 @@ class LogFiles:
             )
 
     async def _fact(self, key: str, data: bytes, *, read_only: bool = False) -> FileWritten:
+        data = self._clean(data)
         if len(data) > _OFF_LOOP_BYTES:
             digest, text = await asyncio.to_thread(_examined, data)
         else:
@@ -244,3 +250,22 @@ def _missing(key: CanonicalPath, files: Index) -> WorkspaceError:
     if blocking := _file_above(key, files):
         return refusal("not-directory", blocking)
     return refusal("not-found", key)
+
+
+def files_of(session: ref[Journal]) -> LogFiles:
+    """A session's files. It is taken weakly, so that a session whose files nobody touches holds no circle."""
+    journal = session()
+    assert journal is not None
+    store = journal.store
+    return LogFiles(
+        index=lambda: journal.state.files,
+        record=partial(_record, journal),
+        put_blob=store.put_blob,
+        clean=journal.audience.blob,
+        get_blob=store.get_blob,
+    )
+
+
+async def _record(journal: Journal, *facts: Fact) -> None:
+    await journal.own()
+    await journal.record(*facts)

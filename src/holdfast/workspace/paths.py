@@ -22,6 +22,9 @@ MAX_DEPTH = 100
 RESERVED = frozenset({".hooks", ".tasks", ".background", ".runtime"})
 """Directories at the root that only the runtime writes: nobody forges hook input or task results."""
 
+HOOKS = ".holdfast"
+"""The directory of the hooks that a workspace brings with it."""
+
 PROTECTED = frozenset({"hooks", "config", "config.worktree", "commondir", "modules", "worktrees"})
 """Entries of a `.git` directory that git obeys: what is written there runs on the host later."""
 
@@ -108,7 +111,7 @@ def _shown(text: str, root: str) -> str:
     return ascii(text[:120]) + ("..." if len(text) > 120 else "")
 
 
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_CONTROL = r"[\x00-\x1f\x7f-\x9f]"
 _INVISIBLE = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u3164\uffa0")
 """Letters and marks that show nothing. The other invisible ones are told by their category."""
 
@@ -116,7 +119,7 @@ _INVISIBLE = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u3164\uffa0")
 def _check_characters(text: str, shown: str) -> None:
     if "\0" in text:
         raise WorkspaceError("null-byte", f"{shown} contains a null byte; remove it")
-    if _CONTROL.search(text):
+    if re.search(_CONTROL, text):
         raise WorkspaceError(
             "control-char", f"{shown} contains a control character such as a line break; remove it"
         )
@@ -177,10 +180,11 @@ def check_delete(key: CanonicalPath) -> None:
 
 
 def check_protected(key: CanonicalPath) -> None:
-    """Raise `WorkspaceError("protected")` for what git would obey: a `.git` itself, its hooks and its settings."""
+    """Raise `WorkspaceError("protected")` for what is obeyed later: a `.git` itself, its hooks and its settings, and
+    the hooks that a directory brings (`.holdfast`)."""
     names = [name.casefold() for name in key.names]
     for index, name in enumerate(names):
-        if is_git(name) and (index + 1 == len(names) or names[index + 1] in PROTECTED):
+        if name == HOOKS or (is_git(name) and (index + 1 == len(names) or names[index + 1] in PROTECTED)):
             raise refusal("protected", key)
 
 
@@ -189,17 +193,17 @@ def is_git(name: str) -> bool:
     return name.casefold() in (".git", "git~1")
 
 
-_DEVICE = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9¹²³])", re.IGNORECASE)
-_NOT_ON_WINDOWS = re.compile(r'[<>:"|?*\\]')
+_DEVICE = r"(?i)(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9¹²³])"
+_NOT_ON_WINDOWS = r'[<>:"|?*\\]'
 
 
 def windows_problem(name: str) -> str:
     """Why Windows would take this name for something else than a plain file; empty when it would not."""
-    if found := _NOT_ON_WINDOWS.search(name):
+    if found := re.search(_NOT_ON_WINDOWS, name):
         return f"contains {found.group()}"
     if name.endswith((" ", ".")):
         return "ends in a space or a dot"
-    if _DEVICE.fullmatch(name.partition(".")[0].rstrip(" ")):
+    if re.fullmatch(_DEVICE, name.partition(".")[0].rstrip(" ")):
         return "is the name of a device"
     return ""
 
@@ -220,7 +224,7 @@ _SAYS: dict[WorkspaceCode, str] = {
     "not-empty": "is a directory with something in it; delete it recursively to delete that too",
     "root-protected": "is the workspace itself and cannot be deleted; delete what is in it",
     "reserved": "belongs to the runtime; write somewhere else",
-    "protected": "is obeyed by git on the host and cannot be changed from here",
+    "protected": "is obeyed by git or Holdfast on the host and cannot be changed from here",
     "read-only": "is read-only",
     "symlink": "is a symbolic link, or lies behind one, and links are not followed; use the real path",
     "special-file": "is not a plain file (a pipe, socket or device)",

@@ -13,7 +13,7 @@ import pytest
 from holdfast.errors import NotEncodable, StoreClosed, StoreCorrupt, UsageError
 from holdfast.events import encode_event
 from holdfast.store import Snapshot, Terms
-from holdfast.stores import postgres
+from holdfast.stores import postgres_rows
 from holdfast.stores.postgres import PostgresStore
 from holdfast.stores.postgres_server import queries
 from holdfast.testing.letter_contract import letter
@@ -130,7 +130,7 @@ async def test_every_write_waits_for_the_disk_whatever_the_server_was_told(
 async def test_a_value_larger_than_postgres_takes_is_refused_first(
     store: PostgresStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(postgres, "LARGEST", 1_000)
+    monkeypatch.setattr(postgres_rows, "LARGEST", 1_000)
     with pytest.raises(NotEncodable, match="1,001 bytes"):
         await store.put_blob(b"x" * 1_001)
     with pytest.raises(NotEncodable, match="split"):
@@ -183,7 +183,18 @@ async def test_what_is_kept_is_at_most_twice_its_content(
     assert await admin.fetchval(sizes) <= 2 * content
 
 
-NO_QUERIES = ("append", "append_and_take", "standing", "alone", "found", "begin", "version", "migrated")
+NO_QUERIES = (
+    "append",
+    "append_and_take",
+    "append_and_enter",
+    "enter",
+    "standing",
+    "alone",
+    "found",
+    "begin",
+    "version",
+    "migrated",
+)
 
 
 async def test_every_query_uses_a_key(store: PostgresStore, schema: str, admin: asyncpg.Connection) -> None:

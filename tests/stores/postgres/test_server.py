@@ -1,8 +1,11 @@
 """How a Postgres store finds its tables, and what it says when it does not."""
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
@@ -12,7 +15,7 @@ from holdfast.errors import ForeignFile, HoldfastError, StoreError, StoreReadOnl
 from holdfast.registry import Registry
 from holdfast.stores import postgres_server
 from holdfast.stores.postgres import PostgresStore
-from holdfast.stores.postgres_server import in_schema, migrations
+from holdfast.stores.postgres_server import PostgresServer, in_schema, migrations
 from holdfast.testing.letter_contract import letter
 from holdfast.testing.said import said
 from tests.stores.postgres.server import Server, free_port
@@ -230,3 +233,45 @@ def test_only_the_name_of_the_schema_is_replaced() -> None:
     assert in_schema(text, "mine") == (
         "SELECT \"mine\".x, 'mine', 'in holdfast', holdfast_y; -- the holdfast\nCREATE SCHEMA \"mine\";"
     )
+
+
+async def test_whoever_gives_up_while_a_connection_is_made_leaves_no_failure_behind(
+    postgres_url: str, schema: str, admin: asyncpg.Connection
+) -> None:
+    failures: list[dict[str, Any]] = []
+    loop = asyncio.get_running_loop()
+    before = loop.get_exception_handler()
+    loop.set_exception_handler(lambda _, context: failures.append(context))
+    try:
+        for steps in range(40):  # one of them is between the socket and the first word
+            server = PostgresServer(postgres_url, schema, 10.0, behind_pooler=False)
+            connecting = asyncio.create_task(server.connect())
+            for _ in range(steps):
+                await asyncio.sleep(0)
+            connecting.cancel()
+            with suppress(asyncio.CancelledError):
+                (await connecting).terminate()
+            await server.settle()
+        await asyncio.sleep(0)
+        gc.collect()
+    finally:
+        loop.set_exception_handler(before)
+    assert failures == []
+
+
+async def test_a_connection_that_came_too_late_is_closed(
+    postgres_url: str, schema: str, admin: asyncpg.Connection
+) -> None:
+    mark = f"late_{schema}"
+    server = PostgresServer(
+        at(postgres_url, query=f"application_name={mark}"), schema, 10.0, behind_pooler=False
+    )
+    connecting = asyncio.create_task(server.connect())
+    await asyncio.sleep(0)
+    connecting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await connecting
+    await server.settle()
+    async with asyncio.timeout(10):
+        while await admin.fetchval("SELECT count(*) FROM pg_stat_activity WHERE application_name = $1", mark):
+            await admin.fetch("SELECT pg_sleep(0.01)")

@@ -11,6 +11,12 @@ FROM holdfast.append($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13);
 SELECT item, stands_at, belongs_to
 FROM holdfast.append_and_take($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15);
 
+-- append_and_enter: One append that takes letters and changes accounts; see the function, whose errors refuse it.
+SELECT item, stands_at, belongs_to
+FROM holdfast.append_and_enter(
+    $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20
+);
+
 -- claim: A new epoch, above all before it, held for $3 seconds in the name of $2. No row comes back for an unknown
 -- session, nor while somebody else holds it.
 UPDATE holdfast.sessions
@@ -134,6 +140,49 @@ SELECT FROM kept, mended;
 
 -- blob: The bytes under a digest.
 SELECT data FROM holdfast.blobs WHERE digest = $1;
+
+-- account: What is used and set aside on an account, what was added to ceilings on it, and what has something set aside.
+SELECT
+    coalesce((SELECT used FROM holdfast.budget_accounts WHERE name = $1), 0)                  AS used,
+    coalesce((SELECT raised FROM holdfast.budget_accounts WHERE name = $1), 0)                AS raised,
+    coalesce(sum(held.amount), 0)                                                      AS reserved,
+    coalesce(array_agg(held.key ORDER BY held.key), '{}')                              AS keys
+FROM holdfast.budget_reservations AS held
+WHERE held.account = $1;
+
+-- accounts: Those whose names begin with $1, at most $2.
+SELECT
+    kept.name, kept.used, kept.raised,
+    coalesce((SELECT sum(held.amount) FROM holdfast.budget_reservations AS held WHERE held.account = kept.name), 0) AS reserved
+FROM holdfast.budget_accounts AS kept
+WHERE kept.name >= $1 AND kept.name < $1 || chr(1114111)
+ORDER BY kept.name
+LIMIT $2;
+
+-- enter: Entries by themselves; see the function.
+SELECT holdfast.enter($1, $2, $3, $4, $5);
+
+-- raise_account: Add $2 to ceilings on the account $1, unless that was done under the token $3.
+WITH fresh AS (
+    INSERT INTO holdfast.received (token, received_at) VALUES ($3, clock_timestamp()) ON CONFLICT DO NOTHING
+    RETURNING token
+)
+INSERT INTO holdfast.budget_accounts AS kept (name, raised)
+VALUES ($1, CASE WHEN EXISTS (SELECT FROM fresh) THEN $2::numeric ELSE 0 END)
+ON CONFLICT (name) DO UPDATE SET raised = kept.raised + excluded.raised
+RETURNING
+    raised,
+    CASE WHEN current_setting('synchronous_commit') = 'off' THEN set_config('synchronous_commit', 'on', true) END;
+
+-- enlist: What became of an agent or a harness. What is deleted stays so, and then no row comes back.
+INSERT INTO holdfast.roster AS kept (kind, name, status, body) VALUES ($1, $2, $3, $4)
+ON CONFLICT (kind, name) DO UPDATE SET status = excluded.status, body = excluded.body WHERE kept.status <> 'deleted'
+RETURNING
+    kind,
+    CASE WHEN current_setting('synchronous_commit') = 'off' THEN set_config('synchronous_commit', 'on', true) END;
+
+-- roster: What became of all of them.
+SELECT body FROM holdfast.roster ORDER BY kind, name;
 
 -- standing: What is in the schema: whether our tables are, and how many tables, indexes and views in all; and what the
 -- server is like.

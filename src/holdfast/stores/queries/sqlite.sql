@@ -134,3 +134,37 @@ WHERE sessions.sequence IS NULL OR snapshots.sequence > sessions.sequence;
 SELECT letters.number, sessions.id, CAST(letters.body AS BLOB)
 FROM letters LEFT JOIN sessions ON sessions.number = letters.session
 ORDER BY letters.number;
+
+-- standing_of: What is used of an account, and what was added to ceilings on it.
+SELECT used, raised FROM budget_accounts WHERE name = ?1;
+
+-- held: What is set aside on an account, by key.
+SELECT key, amount FROM budget_reservations WHERE account = ?1;
+
+-- reserve: Set something aside for a key that has nothing set aside.
+INSERT INTO budget_reservations (account, key, amount) VALUES (?1, ?2, ?3);
+
+-- release: Nothing is set aside for this key any more.
+DELETE FROM budget_reservations WHERE account = ?1 AND key = ?2;
+
+-- used: So much is used of an account by now.
+INSERT INTO budget_accounts (name, used) VALUES (?1, ?2) ON CONFLICT DO UPDATE SET used = excluded.used;
+
+-- raised: So much was added to ceilings on an account by now.
+INSERT INTO budget_accounts (name, raised) VALUES (?1, ?2) ON CONFLICT DO UPDATE SET raised = excluded.raised;
+
+-- accounts: Names that begin with ?1.
+SELECT name FROM budget_accounts WHERE name >= ?1 AND name < ?1 || char(0x10ffff) ORDER BY name LIMIT ?2;
+
+-- every_account: For a check: all accounts, and everything set aside on one.
+SELECT name, '', used, raised FROM budget_accounts
+UNION ALL
+SELECT account, key, amount, '0' FROM budget_reservations;
+
+-- enlist: What became of an agent or a harness. What is deleted stays so.
+INSERT INTO roster (kind, name, status, body) VALUES (?1, ?2, ?3, ?4)
+ON CONFLICT DO UPDATE SET status = excluded.status, body = excluded.body WHERE roster.status <> 'deleted'
+RETURNING kind;
+
+-- roster: What became of all of them.
+SELECT body FROM roster ORDER BY kind, name;

@@ -81,8 +81,9 @@ def check_principal(ask: AskOpened, by: str, names: Iterable[str]) -> None:
     """Raise `AnswerForbidden` unless this principal may answer. `names` are those of the session's agent, its tools and
     its models, which never may."""
     check_name(by, {*names, ask.tool}, f"answer {ask.ask_id}")
-    if ask.who and not any(_matches(pattern, by) for pattern in ask.who):
-        raise AnswerForbidden(f"{by!r} may not answer {ask.ask_id}; those who may: {', '.join(ask.who)}")
+    for allowed in (ask.who, *ask.also):
+        if allowed and not any(_matches(pattern, by) for pattern in allowed):
+            raise AnswerForbidden(f"{by!r} may not answer {ask.ask_id}; those who may: {', '.join(allowed)}")
 
 
 def check_name(by: str, names: Iterable[str], what: str) -> None:

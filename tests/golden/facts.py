@@ -321,6 +321,15 @@ FACTS: dict[str, Fact] = {
         free_text=False,
         origin=(f"session_{HEX}7",),
     ),
+    "ask.opened.3": AskOpened(
+        ask_id=ASK,
+        call_id=CALL,
+        tool="look",
+        arguments="{}",
+        digest=DIGEST,
+        who=("mia",),
+        also=(("*@ops", "mia"),),
+    ),
     "ask.answered": AskAnswered(ask_id=ASK, verdict="denied", by="mia", reason="Not today."),
     "ask.answered.2": AskAnswered(
         ask_id=ASK,

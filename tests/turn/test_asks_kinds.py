@@ -299,6 +299,26 @@ async def test_only_those_who_may_answer_do() -> None:
         assert await rest(session) == ["paid 5"]
 
 
+async def test_whoever_answers_must_be_among_those_whom_each_who_asks_names() -> None:
+    async def finance(action: Action) -> Allow | AskFor:
+        return AskFor(reason="it costs", who=("*@finance",)) if action.kind == "tool" else Allow()
+
+    pay = pay_of(ask=AskFor(reason="big", who=("ann@finance", "bob")))
+    agent = Agent(
+        model=Sim.storyboard(call("pay", cents=5), say("Done.")),
+        tools=[pay],
+        config=Config(policies=(Policy(name="finance", decide=finance),)),
+    )
+    async with Runtime() as runtime:
+        session = await runtime.session(agent)
+        (ask,) = (await session.run("Pay.")).asks
+        for by in ("bob", "eve@finance"):
+            with pytest.raises(AnswerForbidden, match="those who may"):
+                await session.approve(ask.ask_id, by=by)
+        await session.approve(ask.ask_id, by="ann@finance")
+        assert await rest(session) == ["paid 5"]
+
+
 async def test_bad_input_about_asks_says_what_to_do() -> None:
     async with opened(agent_of(call("pay", cents=5), say("Done."), tools=(pay_of(),))) as session:
         with pytest.raises(UnknownAsk, match="open: none"):

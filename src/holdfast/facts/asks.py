@@ -33,6 +33,8 @@ class AskOpened(Fact, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     wants: Wants = "approval"
     who: tuple[str, ...] = ()
     """Names or patterns of those who may answer; empty: anybody but the agent."""
+    also: tuple[tuple[str, ...], ...] = ()
+    """What others who asked said of that: whoever answers must be among each of these as well."""
     on_expiry: Expiry = "deny"
     default: str | None = None
     """What is taken when nobody answers, as the model will read it."""

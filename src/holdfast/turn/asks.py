@@ -27,21 +27,24 @@ AUTHOR = "author"
 def ask_about(ready: Ready, asked: Sequence[Wish], journal: Journal, manifest: Manifest) -> AskOpened | None:
     """The one ask that these hooks and policies, and the tool's author, want before the call runs; None without any.
 
-    The first gives the reason; the earliest expiry counts, and the strictest of what happens then.
+    The first gives the reason; the earliest expiry counts, and the strictest of what happens then; whoever answers must
+    be among those whom each of them names.
     """
     wishes = [*asked, *_author(ready)]
     if not wishes:
         return None
     terms = [wish for _, wish in wishes]
+    named = list(dict.fromkeys(it.who for it in terms if it.who))
     first = AskFor(
         reason=terms[0].reason,
         owner=next((it.owner for it in terms if it.owner), ""),
         expires_at=min((it.expires_at for it in terms if it.expires_at is not None), default=None),
         expires_in=min((it.expires_in for it in terms if it.expires_in is not None), default=None),
-        who=_common([it.who for it in terms if it.who]),
+        who=named[0] if named else (),
         on_expiry="fail" if any(it.on_expiry == "fail" for it in terms) else "deny",
     )
-    return _opened(ready, first, ", ".join(who for who, _ in wishes), "approval", journal, manifest)
+    ask = _opened(ready, first, ", ".join(who for who, _ in wishes), "approval", journal, manifest)
+    return msgspec.structs.replace(ask, also=tuple(named[1:])) if len(named) > 1 else ask
 
 
 def client_ask(ready: Ready, client: Client, journal: Journal, manifest: Manifest) -> AskOpened:
@@ -67,14 +70,6 @@ def _author(ready: Ready) -> list[Wish]:
         return [(AUTHOR, wanted)]
     reason = wanted if isinstance(wanted, str) else f"{name} needs approval"
     return [(AUTHOR, AskFor(reason=reason))] if wanted else []
-
-
-def _common(patterns: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
-    """Those whom everybody names; where there are none, whom the first names."""
-    if not patterns:
-        return ()
-    shared = tuple(it for it in patterns[0] if all(it in others for others in patterns))
-    return shared or patterns[0]
 
 
 def _opened(

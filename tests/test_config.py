@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from holdfast.approver import Approver
 from holdfast.budget import Budget, Rate
 from holdfast.capability import Capability, CapabilityRef, SeedFile
 from holdfast.config import (
@@ -43,6 +44,8 @@ RULE_B = Rule(id="b", decision="ask", destinations=("example.com",))
 FEW = Budget(scope="turn", quantity="tokens", hard=100)
 FEWER = Budget(scope="turn", quantity="tokens", hard=10, soft=5)
 MANY = Budget(scope="session", quantity="tokens", hard=1_000)
+ASKED = Approver(name="desk", decide=lambda ask: None)  # type: ignore[arg-type,return-value]
+ALSO_ASKED = Approver(name="night", decide=lambda ask: None)  # type: ignore[arg-type,return-value]
 SLOW = Rate(tool="look", calls=1, per=60.0)
 GUARD_A, GUARD_A2 = Guard(id="a", words=("x",)), Guard(id="a", words=("y",))
 GUARD_B = Guard(id="b", words=("x",))
@@ -58,6 +61,8 @@ CASES: list[tuple[str, Any, Any, Any]] = [
     ("instructions", "House rules.", None, "House rules."),
     ("instructions", "", " ", None),
     # topmost: the highest layer that sets it
+    ("approver", ASKED, ALSO_ASKED, ALSO_ASKED),
+    ("approver", ASKED, None, ASKED),
     ("model", "sim/a", "sim/b", "sim/b"),
     ("model", "sim/a", None, "sim/a"),
     ("model", "sim/a", SIM, SIM),

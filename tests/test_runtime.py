@@ -266,6 +266,7 @@ async def test_drivers_that_the_runtime_made_are_closed_with_it() -> None:
 
 
 async def test_a_store_is_closed_even_when_a_driver_will_not_be(tmp_path: Path) -> None:
+    before = set(threading.enumerate())
     driver = Watched()
     driver.fail = True
     runtime = Runtime(
@@ -275,7 +276,7 @@ async def test_a_store_is_closed_even_when_a_driver_will_not_be(tmp_path: Path) 
     await (await runtime.session(Agent())).run("go")
     with pytest.raises(OSError, match="would not close"):
         await runtime.close()
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("holdfast")]
+    assert not [it for it in threading.enumerate() if it.name.startswith("holdfast") and it not in before]
 
 
 # --- sessions ------------------------------------------------------------------------------------------------------

@@ -133,7 +133,7 @@ def test_a_call_that_needs_an_answer_is_exit_code_3_and_says_how_to_give_it(cli:
     prompt = 'call write_file {"path": "new.txt", "content": "x"}'
     result = cli("run", *ECHO, "--dir", str(place), "--write", "--ask", prompt)
     assert result.exit_code == 3
-    assert "holdfast approve session_" in result.stderr
+    assert "holdfast approve ask_" in result.stderr
     assert not (place / "new.txt").exists()
     again = cli("run", "--session", "last", "something else")
     assert again.exit_code == 3, "the question stands before anything new"

@@ -71,7 +71,7 @@ async def test_cp58_a_reply_and_its_debit_are_on_log_and_account_together_or_not
     assert (found.reserved == 0) == (found.keys == ()) == (side == "after")
     after = await world.go_on(agent)
     found = await account(world)
-    assert (found.reserved, found.keys) == (0, ())
+    assert (found.reserved, found.keys) == (Decimal(0), ())
     assert found.used == sum(it.amount.tokens for it in settled(after))
     lost = [it for it in settled(after) if it.how == "assumed"]
     assert len(lost) == (side == "before"), "what nobody knows counts in full, once"
@@ -104,7 +104,7 @@ async def test_cp58_wherever_a_process_dies_the_account_is_what_the_log_says(wor
             after = await world.look_at(await ann(runtime, agent))
         found = await account(world)
         assert after.text == "Done."
-        assert (found.reserved, found.keys) == (0, ()), number
+        assert (found.reserved, found.keys) == (Decimal(0), ()), number
         assert found.used == sum(it.amount.tokens for it in settled(after)), number
         assert 2 <= len(settled(after)) <= 3, number
 
@@ -139,7 +139,7 @@ async def test_cp59_turns_side_by_side_in_two_processes_never_use_more_than_they
             assert problems_in(await session.events()) == []
     assert {result.stop for result in results} == {"budget"}
     found = await account(world)
-    assert (found.reserved, found.keys) == (0, ())
+    assert (found.reserved, found.keys) == (Decimal(0), ())
     assert found.used == spent <= 1_500
 
 
@@ -172,7 +172,7 @@ async def test_cp59_what_a_dead_process_set_aside_is_kept_from_others_and_settle
         assert session.turn is not None
         assert (await session.turn.cancel("enough")).status == "cancelled"
     found = await account(world)
-    assert (found.used, found.reserved, found.keys) == (held, 0, ())
+    assert (found.used, found.reserved, found.keys) == (held, Decimal(0), ())
 
 
 THREE = calls(("toil", {"what": "a"}), ("toil", {"what": "b"}), ("toil", {"what": "c"}))

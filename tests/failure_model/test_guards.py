@@ -10,8 +10,8 @@ from holdfast import Agent, Event, Guard, Runtime, TextDelta
 from holdfast.drivers.sim import say
 from holdfast.events import OutputMessageReplaced, OutputMessageShown
 from holdfast.turn import watch
-from tests.failure_model.agents import agent_of
-from tests.failure_model.world import INPUT, Aftermath, World, rest, until
+from tests.failure_model.agents import agent_of, agent_with
+from tests.failure_model.world import INPUT, Aftermath, Model, World, rest, until
 
 CANARY = "zanzibar"
 STORY = "Once upon a time there was a long story that somebody told. " * 3
@@ -110,12 +110,14 @@ async def test_cp23_of_a_turn_that_was_cut_off_at_the_trip_and_cancelled_nothing
     world: World, place: str
 ) -> None:
     await world.kill(place, talker())
-    quiet = agent_of(say("Late.", delay=20), "Next.", guards=(guard(),))
+    wait = [60.0]
+    quiet = agent_with(Model.rule(lambda request: say("Next.", delay=wait[0])), guards=(guard(),))
     async with world.runtime(quiet) as runtime:
         (head,) = await runtime.sessions()
         session = await runtime.open(head.session_id)
         assert session.turn is not None
         assert (await session.turn.cancel("enough")).status == "cancelled"
+        wait[0] = 0.0
         assert (await session.run("And now?")).status == "completed"
         after = await world.look_at(session)
     assert not holds(after_manifest(after))

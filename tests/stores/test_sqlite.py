@@ -135,6 +135,7 @@ async def test_the_file_passes_sqlites_own_check_and_every_query_uses_a_key(stor
     reads_all = {name for name in sqlite.SQL._fields if name.startswith("every_")} | {
         "heads",
         "early_snapshots",
+        "roster",
     }
     for name, query in zip(sqlite.SQL._fields, sqlite.SQL, strict=True):
         arguments = [None] * len(set(re.findall(r"\?\d", query)))

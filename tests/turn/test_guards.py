@@ -272,7 +272,7 @@ async def test_arguments_are_redacted_before_they_are_recorded(where: Any) -> No
     step = call("send", to="ann", text="card 4111111111111111 ok")
     seen, events, _ = await played(agent_of(step, say("Done."), guards=guard, tools=[send]))
     assert ran == ["ann card [removed] ok 0"]
-    assert not holds([seen, events], "4111")
+    assert not holds([seen, events], "411111111111")
     assert decided(events)[0].action == "redact"
 
 
@@ -282,7 +282,7 @@ async def test_arguments_that_cannot_be_redacted_are_blocked() -> None:
     step = calls(("send", '{"to": "4111111111111111'), ("send", {"to": "a", "number": 4111111111111111}))
     _, events, _ = await played(agent_of(step, say("Done."), guards=[guard], tools=[send]))
     assert ran == []
-    assert not holds(events, "4111")
+    assert not holds(events, "411111111111")
 
 
 async def test_escapes_hide_nothing_in_arguments() -> None:

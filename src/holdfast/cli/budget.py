@@ -31,7 +31,9 @@ STAND_IN = "sim/echo"
 def budget(
     session: str | None, raised: str | None, amount: str | None, as_json: bool, agents: list[Agent], db: Place
 ) -> None:
-    """Show where the budgets of SESSION stand, or, without one, the accounts that sessions share.
+    """Show what may be used and what was.
+
+    Those of SESSION, or, without one, the accounts that sessions share.
 
     With --raise NAME --amount AMOUNT, first allow so much more; turns that wait for it go on.
     """

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -88,10 +89,18 @@ def _described(found: FoundHooks) -> Iterator[str]:
     yield found.digest
 
 
+def _say_it_once() -> None:
+    """What the program's log says of untrusted hooks is said here instead, while this command runs."""
+    logger = logging.getLogger(LOGGER)
+    if (context := click.get_current_context(silent=True)) is not None:
+        context.call_on_close(partial(logger.setLevel, logger.level))
+        logger.setLevel(logging.ERROR)
+
+
 def brought_by(places: list[Path]) -> tuple[CapabilityRef, ...]:
     """The capability with the hooks that these directories bring; says so when they are not trusted. Raises
     `HooksRefused` when they are not those that were."""
-    logging.getLogger(LOGGER).setLevel(logging.ERROR)  # it is said here
+    _say_it_once()
     kept, bringing = Trust(), list[str]()
     for place in places:
         there, real = os.path.lexists(place / FOLDER / FILE), os.path.realpath(place)

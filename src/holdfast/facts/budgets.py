@@ -123,7 +123,8 @@ class PaymentMade(Fact, frozen=True, kw_only=True, omit_defaults=True, gc=False)
 
 
 class BudgetRaised(Fact, frozen=True, kw_only=True, omit_defaults=True, gc=False):
-    """Somebody allowed more: this session, or (with `account`) everybody on that account."""
+    """Somebody allowed more: this session, or (with `account`) everybody on that account. An amount of 0, in the name
+    of the account, says that a turn that waits there found room."""
 
     kind: ClassVar[str] = "budget.raised"
     budget: str

@@ -78,8 +78,7 @@ class Journal:
         self._taken: list[int] = []
         self._entries: list[Entry] = []
         self._reserving: asyncio.Future[None] | None = None
-        self._holding = False
-        """Whether others are kept away."""
+        self._holding = False  # whether others are kept away
         self._left = False
         """Whether this writer let go of the session by itself."""
         self.answered: set[int] = set()
@@ -149,7 +148,6 @@ class Journal:
         if self.ours:
             return
         if isinstance(self.broken, Superseded):
-            await self._dismiss()
             await self._forget()
         elif self.broken is not None:
             raise self.broken
@@ -180,15 +178,20 @@ class Journal:
 
     async def refresh(self) -> None:
         """Take in what others wrote, if this journal is not, or no more, the session's writer."""
-        if self.ours and self.broken is None and self.driver is None and not self._staged:
+        if self.ours and self._at_rest:
             head = await self.store.head(self.state.session_id)
-            if head is not None and head.epoch > self.epoch and self.driver is None:
+            if head is not None and head.epoch > self.epoch != UNCLAIMED and self._at_rest:
                 self.epoch = UNCLAIMED
         if not self.ours:
             if self.broken is None:
                 await catch_up(self.state, self.store)
             else:
                 await self.look()
+
+    @property
+    def _at_rest(self) -> bool:
+        """Whether everything that was folded here is known to be on the log, and nobody drives a turn."""
+        return self._published == self.state.sequence and self.broken is None and self.driver is None
 
     async def look(self) -> bool:
         """Own the session, or, while another process is at work on it, take in what was written there; which it was."""
@@ -204,14 +207,11 @@ class Journal:
         """Whether this journal is the session's writer, as far as it knows."""
         return self.epoch != UNCLAIMED and not isinstance(self.broken, Superseded)
 
-    async def _dismiss(self) -> None:
-        """Stop whoever drives a turn here: what it goes by is not so any more, and it must not write behind that."""
+    async def _forget(self) -> None:
+        """What was folded here and refused there never happened. Whoever drives a turn by it stops first."""
         if self.driver is not None:
             self.driver.cancel()
             await asyncio.wait([self.driver])
-
-    async def _forget(self) -> None:
-        """What was folded here and refused there never happened."""
         self.state = await self.history.load(self.state.session_id)
         self.epoch, self.broken, self._write = UNCLAIMED, None, None
         for kept in (self._derived, self._staged, self._taken, self._entries, self.answered):

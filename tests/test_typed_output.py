@@ -8,7 +8,7 @@ import msgspec
 import pytest
 from pydantic import BaseModel, field_validator
 
-from holdfast import Agent, Config, Limits, NoOutput, Request, Runtime, UsageError, tool
+from holdfast import Agent, Budget, Config, Limits, NoOutput, Request, Runtime, UsageError, tool
 from holdfast.drivers.sim import Sim, call, say
 from holdfast.errors import OutputTypeError
 from holdfast.facts.answers import OutputChecked
@@ -312,3 +312,28 @@ async def test_only_a_turn_that_was_sent_with_a_type_has_partials() -> None:
         with pytest.raises(UsageError, match="output="):
             await anext(turn.partials())
         await turn
+
+
+async def test_an_answer_by_tool_is_no_tool_call_for_a_budget() -> None:
+    sim = Sim.script(call("look_up", name="Ada"), call("final_answer", customer="Ada", cents=1))
+    sim.answers_by = "tool"
+    budget = Budget(scope="turn", quantity="tool_calls", hard=1)
+    async with Runtime() as runtime:
+        session = await runtime.session(Agent(model=sim, tools=[look_up], config=Config(budgets=(budget,))))
+        assert (await session.run("bill", output=Invoice)).output.cents == 1
+
+
+async def test_what_fits_the_schema_only_is_no_answer_of_the_type(tmp_path: Path) -> None:
+    agent = Agent(name="shop", model=model('{"item": "tea", "count": 0}'))
+    async with Runtime(tmp_path / "a.db") as first:
+        session = await first.session(agent)
+        await session.update(title="an order")
+    async with Runtime(tmp_path / "a.db") as asking, Runtime(tmp_path / "a.db", agents=[agent]) as driving:
+        elsewhere = await asking.open(session.id, agent, drive=False)
+        turn = await elsewhere.send("order", output=Order)
+        await driving.drive(session.id)
+        result = await turn
+        with pytest.raises(NoOutput, match="order at least one") as caught:
+            _ = result.output
+    assert caught.value.candidate == '{"item": "tea", "count": 0}'
+    assert result.error is not None

@@ -20,7 +20,7 @@ from holdfast.journal import Journal
 from holdfast.messages import ToolResult, Usage
 from holdfast.outcome import Answer, Outcome, TurnStatus
 from holdfast.partial import Partial
-from holdfast.shape import Shape
+from holdfast.shape import InvalidAnswer, Shape
 from holdfast.state import State, TurnState
 
 if TYPE_CHECKING:
@@ -118,6 +118,14 @@ PARKED = (
     "This turn was cut off {} times in a row without getting any further, so it waits for a person. Find out what ends "
     "the process, then go on with session.resume(by=...), or stop it with turn.cancel()."
 )
+
+
+def _value(answer: Answer, shape: Shape | None) -> Any:
+    """The answer as a value: of its type where that is known, else as plain data."""
+    if shape is not None:
+        return shape.read(answer.text)
+    value = msgspec.json.decode(answer.text)
+    return value["value"] if answer.wrapped else value
 
 
 def resting(state: State, turn_id: str) -> TurnResult:
@@ -229,10 +237,15 @@ class Turn(Generic[T]):
             answer = Answer(contract=shape.contract.name, wrapped=shape.contract.wrapped)
             result = structs.replace(result, answer=answer)
         if answer is not None and answer.fits:
-            value = msgspec.json.decode(answer.text) if shape is None else shape.read(answer.text)
-            if shape is None and answer.wrapped:
-                value = value["value"]
-            result = structs.replace(result, value=value)
+            try:
+                result = structs.replace(result, value=_value(answer, shape))
+            except (
+                InvalidAnswer
+            ) as error:  # it was held against the schema by a process that had not the type
+                wrong = Failure(
+                    code="invalid_output", message=f"it fits the schema, and not the type: {error}"
+                )
+                result = structs.replace(result, answer=structs.replace(answer, fits=False), error=wrong)
         return cast("TurnResult[T]", result)
 
     async def __aiter__(self) -> AsyncIterator[Item]:

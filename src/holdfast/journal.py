@@ -120,7 +120,7 @@ class Journal:
         return self._context
 
     def derived(self, kind: Callable[[], T]) -> T:
-        """The one `kind()` of this journal: something computed from the state and kept to save work."""
+        """The one `kind()` of this journal, kept to save work; dropped with the state, unless it is `lasting`."""
         found: T | None = self._derived.get(kind)
         if found is None:
             found = self._derived[kind] = kind()
@@ -214,7 +214,8 @@ class Journal:
             await asyncio.wait([self.driver])
         self.state = await self.history.load(self.state.session_id)
         self.epoch, self.broken, self._write = UNCLAIMED, None, None
-        for kept in (self._derived, self._staged, self._taken, self._entries, self.answered):
+        self._derived = {kind: it for kind, it in self._derived.items() if getattr(kind, "lasting", False)}
+        for kept in (self._staged, self._taken, self._entries, self.answered):
             kept.clear()
 
     async def give_back(self) -> None:
@@ -248,8 +249,7 @@ class Journal:
         return await self.store.put_blob(self.audience.blob(data))
 
     async def keep_state(self) -> None:
-        """Keep a snapshot of the state, if the session rests and it is worth the commit. Raises `StoreError` when what
-        it is of cannot be made durable."""
+        """Keep a snapshot, if the session rests and it is worth the commit. Raises `StoreError` when the log breaks."""
         if self.broken is not None or not self.history.is_worth_keeping(self.state):
             return
         await self.flush()

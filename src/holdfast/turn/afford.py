@@ -12,6 +12,7 @@ from holdfast.manifest import Manifest
 from holdfast.turn.booking import let_run
 from holdfast.turn.call import result_of
 from holdfast.turn.decide import Owed
+from holdfast.turn.fit import is_answer
 
 
 async def affordable(owed: Iterable[Owed], journal: Journal, manifest: Manifest) -> list[Owed]:
@@ -21,9 +22,10 @@ async def affordable(owed: Iterable[Owed], journal: Journal, manifest: Manifest)
     running = 0
     for need in owed:
         call = journal.running.calls[need.call_id]
-        if need.how not in ("run", "reconcile") or call.paid or call.attempt:
+        answer = is_answer(call.call, journal.running, manifest)
+        if need.how not in ("run", "reconcile") or call.paid or call.attempt or answer:
             fits.append(need)
-            running += need.how == "run" and not call.attempt
+            running += need.how == "run" and not call.attempt and not answer
             continue
         refused = await let_run(need.call_id, call.call.name, running, journal, manifest)
         if refused is None:

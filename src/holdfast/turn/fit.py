@@ -27,6 +27,8 @@ from holdfast.turn.call import plain, result_of
 class Shapes(dict[bytes, Shape]):
     """The shapes that this process knows the types of, by their contracts."""
 
+    lasting = True
+
     def know(self, shape: Shape) -> None:
         """Hold answers to the type itself, which may check more than its schema says."""
         self[_encoded(shape.contract)] = shape

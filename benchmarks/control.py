@@ -16,10 +16,10 @@ from benchmarks.calculator import Calculator, adding, calculator, one_turn
 from benchmarks.figures import Effort, Figure
 from benchmarks.timing import MICRO, Took, figure_of, timed
 from holdfast import Action, Agent, Allow, Budget, Config, Guard, Hook, HookEvent, Policy, Rule, Runtime, tool
+from holdfast.charter import charter_of
 from holdfast.config import merge
 from holdfast.guard import Guards
 from holdfast.rulebook import RuleBook
-from holdfast.terms import terms_of
 from holdfast.turn.screen import Strainer
 
 RULES = 1_000
@@ -125,7 +125,7 @@ def _books() -> dict[str, Sequence[Rule]]:
 
 
 def _asked(name: str, rules: Sequence[Rule], effort: Effort) -> Figure:
-    book = terms_of((), tuple(rules), None, {"order": order}, ()).book
+    book = charter_of((), tuple(rules), None, {"order": order}, ()).book
     assert book is not None
     number = max(10, round(effort.slice * 4_000))
     took = [_ask(book, number) for _ in range(effort.repeats)]

@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from holdfast import Rule, Taint, Tool, tool
+from holdfast.charter import charter_of
 from holdfast.errors import ConfigError
 from holdfast.rulebook import RuleBook
 from holdfast.rules import entries_of
-from holdfast.terms import terms_of
 
 
 @tool
@@ -41,7 +41,7 @@ TOOLS = {it.name: it for it in (send, send_now, fetch)}
 
 
 def book(*rules: Rule, tools: dict[str, Tool] = TOOLS) -> RuleBook:
-    found = terms_of((), rules, None, tools, ["sim/one", "sim/two"]).book
+    found = charter_of((), rules, None, tools, ["sim/one", "sim/two"]).book
     assert found is not None
     return found
 
@@ -268,9 +268,9 @@ def test_a_rule_for_other_agents_too_may_match_nothing_here() -> None:
 
 def test_a_taint_rule_about_no_tool_is_an_error() -> None:
     with pytest.raises(ConfigError, match="labels 'web_\\*', and no tool here is named so"):
-        terms_of((), (), Taint(labels={"web_*": ("untrusted",)}), TOOLS, [])
+        charter_of((), (), Taint(labels={"web_*": ("untrusted",)}), TOOLS, [])
     with pytest.raises(ConfigError, match="trusted destinations"):
-        terms_of((), (), Taint(trusted=("exa mple",)), TOOLS, [])
+        charter_of((), (), Taint(trusted=("exa mple",)), TOOLS, [])
 
 
 WORDS = st.sampled_from(["a", "b", "ab", "abc", "x@a.example", "https://a.example/v1", "/srv/a", "", "aab"])

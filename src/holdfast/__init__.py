@@ -5,7 +5,7 @@
     store schema shape partial stragglers asking tool hook
     commands/ approver sink policy rules rulebook guard
     capability config
-    outcome state folds/ fold history terms manifest        2  the turn's terms
+    outcome state folds/ fold history charter manifest      2  the turn's terms
     resolve proof/ follow privacy/ writer roster journal
     watching/ archive registry
     turn/ stores/ drivers/ capabilities/ workspace/         3  rooms

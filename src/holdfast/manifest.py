@@ -18,6 +18,7 @@ from msgspec import Struct, structs
 from holdfast.approver import Approver
 from holdfast.budget import Bounds, Budget, Rate, bounds_of
 from holdfast.capability import CapabilityRef, Compaction, SeedFile
+from holdfast.charter import NO_CHARTER, Charter, Policies, Rules, Tainting, charter_of
 from holdfast.config import DEFAULT_LIMITS, McpServer
 from holdfast.driver import Driver, Price, Settings, ToolSpec
 from holdfast.facts.answers import OutputContract
@@ -25,7 +26,6 @@ from holdfast.guard import Guard, Guards, guards_of
 from holdfast.hook import Hook, Point
 from holdfast.network import NetworkAccess
 from holdfast.store import digest_of
-from holdfast.terms import NO_TERMS, Policies, Rules, Tainting, Terms, terms_of
 from holdfast.tool import Tool
 
 TYPED = 100
@@ -104,16 +104,18 @@ class Manifest:
     guards: tuple[Guard, ...] = ()
     repeated_calls: int = 0
     """Equal calls with equal results that are a loop; 0: none are."""
-    terms: Terms = field(default=NO_TERMS, compare=False, repr=False)
+    asks_per_minute: int = 0
+    """Questions that people may be asked within a minute; 0: any number."""
+    charter: Charter = field(default=NO_CHARTER, compare=False, repr=False)
     """The rules and the taint rule, compiled when the manifest is made."""
     written: str = field(default="", compare=False)
     """The digest of the blob that says which layers it was made of, where that is known."""
 
     def __post_init__(self) -> None:
-        if self.terms is NO_TERMS:
+        if self.charter is NO_CHARTER:
             models = [route.model for route in self.routes]
-            terms = terms_of(self.policies, self.rules, self.taint, self.tools, models)
-            object.__setattr__(self, "terms", terms)
+            charter = charter_of(self.policies, self.rules, self.taint, self.tools, models)
+            object.__setattr__(self, "charter", charter)
 
     @property
     def model(self) -> str:
@@ -230,8 +232,8 @@ class Manifest:
         return {**({"rules": rules} if rules else {}), **taint}
 
     def _patience(self) -> dict[str, Any]:
-        usual = self.repeated_calls == DEFAULT_LIMITS.repeated_calls
-        return {} if usual else {"repeated_calls": self.repeated_calls}
+        told = {"repeated_calls": self.repeated_calls, "asks_per_minute": self.asks_per_minute}
+        return {name: value for name, value in told.items() if value != getattr(DEFAULT_LIMITS, name)}
 
     def _spending(self) -> dict[str, Any]:
         budgets = {"budgets": self.budgets} if self.budgets else {}

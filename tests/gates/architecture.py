@@ -44,7 +44,7 @@ LEVELS = (
         "folds",
         "fold",
         "history",
-        "terms",
+        "charter",
         "manifest",
         "resolve",
         "proof",

@@ -11,6 +11,7 @@ import msgspec
 from msgspec import Struct
 
 from holdfast import Event, UnknownSession
+from holdfast.charter import book_of
 from holdfast.cli.agentfile import read_agent
 from holdfast.cli.place import Place, db_option, find, reading
 from holdfast.cli.rulefile import read_rules
@@ -24,7 +25,6 @@ from holdfast.events import (
     ToolCompleted,
 )
 from holdfast.rulebook import RuleBook
-from holdfast.terms import book_of
 
 DIFFERS = 1
 """The exit code when rules would have decided differently."""

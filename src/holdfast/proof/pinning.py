@@ -15,6 +15,7 @@ import msgspec
 
 from holdfast.budget import Budget, Rate
 from holdfast.capability import CapabilityRef, Compaction
+from holdfast.charter import NO_CHARTER
 from holdfast.config import DEFAULT_LIMITS
 from holdfast.driver import Settings
 from holdfast.errors import HoldfastError
@@ -24,7 +25,6 @@ from holdfast.network import NetworkAccess
 from holdfast.proof.difference import Change, diff, document
 from holdfast.resolve import Names as Names
 from holdfast.rules import Rule, Taint
-from holdfast.terms import NO_TERMS
 
 T = TypeVar("T")
 
@@ -69,6 +69,7 @@ def _data(told: Mapping[str, Any]) -> dict[str, Any]:
         "budgets": msgspec.convert(told.get("budgets", ()), tuple[Budget, ...], strict=False),
         "rates": msgspec.convert(told.get("rates", ()), tuple[Rate, ...]),
         "repeated_calls": limits.get("repeated_calls", DEFAULT_LIMITS.repeated_calls),
+        "asks_per_minute": limits.get("asks_per_minute", DEFAULT_LIMITS.asks_per_minute),
     }
 
 
@@ -84,7 +85,7 @@ def _functions(told: Mapping[str, Any], today: Manifest) -> dict[str, Any]:
         "guards": tuple(_guards(told.get("guards", ()), {it.id: it for it in today.guards})),
         "rules": tuple(msgspec.structs.replace(rule, optional=True) for rule in rules),
         "approver": today.approver if "approver" in told else None,
-        "terms": NO_TERMS,
+        "charter": NO_CHARTER,
     }
 
 

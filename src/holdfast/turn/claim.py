@@ -19,7 +19,7 @@ def claim(ready: Ready, journal: Journal, manifest: Manifest) -> ToolStarted:
         arguments_digest=digest_of(ready.text.encode()),
         effect=ready.tool.effect,
         epoch=journal.epoch,
-        labels=manifest.terms.brings.get(ready.call.name, ()),
+        labels=manifest.charter.brings.get(ready.call.name, ()),
     )
 
 

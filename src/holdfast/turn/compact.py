@@ -24,7 +24,7 @@ async def compact(reason: CompactReason, journal: Journal, manifest: Manifest) -
     turn = journal.running
     route = manifest.summariser or manifest.route(turn.route)
     await journal.flush()
-    if (manifest.hooks or manifest.terms.judged) and await turn_refused(journal, manifest, route.model):
+    if (manifest.hooks or manifest.charter.judged) and await turn_refused(journal, manifest, route.model):
         return
     await journal.history.recall(journal.state)
     try:

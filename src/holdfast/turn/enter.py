@@ -32,12 +32,12 @@ async def turn_refused(journal: Journal, manifest: Manifest, model: str = "") ->
             if await _input_refused(message, journal, manifest):
                 return True
     fresh = not (turn.iteration or turn.attempt or turn.compaction_attempt or turn.compaction_tried)
-    if fresh and "turn" in manifest.terms.judged and await stopped("turn", journal, manifest):
+    if fresh and "turn" in manifest.charter.judged and await stopped("turn", journal, manifest):
         return True
     if has_gates(manifest, "before_reason") and await _reason_refused(journal, manifest):
         return True
     name = model or manifest.route(turn.route).model
-    return "model" in manifest.terms.judged and await stopped("model", journal, manifest, name)
+    return "model" in manifest.charter.judged and await stopped("model", journal, manifest, name)
 
 
 def _unheard(journal: Journal) -> list[Message]:

@@ -72,7 +72,7 @@ async def _outcome(call: CallState, stop: TurnStop, journal: Journal, manifest: 
     result = await past_guards(call.answer, call.call, journal, manifest)
     if is_long(result, manifest.result_bytes):
         result = await limited(result, journal, manifest.result_bytes)
-    return ToolCompleted(result=result, labels=manifest.terms.brings.get(call.call.name, ()))
+    return ToolCompleted(result=result, labels=manifest.charter.brings.get(call.call.name, ()))
 
 
 def _settled(call: CallState, stop: TurnStop) -> ToolResult:

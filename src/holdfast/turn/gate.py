@@ -45,7 +45,7 @@ async def before_tool(ready: Ready, journal: Journal, manifest: Manifest) -> Rea
             if not isinstance(after, Ready):
                 return after
             ready = after
-    if "tool" in manifest.terms.judged:
+    if "tool" in manifest.charter.judged:
         left, wishes = await policies_on(ready, journal, manifest)
         if not isinstance(left, Ready):
             return left

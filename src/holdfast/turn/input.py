@@ -115,7 +115,7 @@ def begin(first: Begin, journal: Journal, manifest: Manifest) -> None:
         manifest=manifest.digest,
         deadline=_deadline(journal, manifest),
         rerun=rerun,
-        labels=manifest.terms.taint.inputs,
+        labels=manifest.charter.taint.inputs,
         layers="" if manifest.written == journal.state.layers else manifest.written,
     )
     journal.stage(started, context=context)

@@ -72,9 +72,9 @@ async def judge(action: Action, journal: Journal, manifest: Manifest, ready: Rea
             _take_in(decision, policy.name, ruling, journal, manifest)
             if ruling.refusal is not None or ruling.outcome is not None:
                 return ruling
-    if manifest.terms.book is not None:
+    if manifest.charter.book is not None:
         _rules(ruling, manifest)
-    if ruling.refusal is None and manifest.terms.tainting and action.kind == "tool":
+    if ruling.refusal is None and manifest.charter.tainting and action.kind == "tool":
         _taint(ruling, journal, manifest)
     return ruling
 
@@ -82,7 +82,7 @@ async def judge(action: Action, journal: Journal, manifest: Manifest, ready: Rea
 async def permitted(action: Action, journal: Journal, manifest: Manifest) -> PolicyDecided | None:
     """What stands in the way of this action, recorded; None when it may go on. Where a turn is under way, refusing its
     start or a model call ends it. Raises `StoreError`."""
-    if action.kind not in manifest.terms.judged:
+    if action.kind not in manifest.charter.judged:
         return None
     ruling = await judge(action, journal, manifest)
     against = ruling.refusal
@@ -154,7 +154,7 @@ def _about(ready: Ready, journal: Journal, manifest: Manifest) -> Action:
         call_id=call.id,
         arguments=ready.text,
         effect=ready.tool.effect,
-        labels=manifest.terms.labels.get(call.name, ()),
+        labels=manifest.charter.labels.get(call.name, ()),
         tainted=tuple(state.labels) if state.labels else (),
     )
 
@@ -242,7 +242,7 @@ def _unsupported(ruling: Ruling) -> PolicyDecided | None:
 
 def _rules(ruling: Ruling, manifest: Manifest) -> None:
     """What the rules say of the action as it is now."""
-    book, action = manifest.terms.book, ruling.action
+    book, action = manifest.charter.book, ruling.action
     said = book.decide(action.kind, action.name, action.arguments) if book is not None else None
     if said is None or said.decision == "allow":
         return
@@ -260,14 +260,14 @@ _TAINTED = "private data and untrusted content have entered this session, and {n
 
 def _taint(ruling: Ruling, journal: Journal, manifest: Manifest) -> None:
     """The taint rule: with private data and untrusted content in the session, nothing goes out unasked."""
-    action, terms, held = ruling.action, manifest.terms, journal.state.labels
-    if not held or "outbound" not in terms.labels.get(action.name, ()):
+    action, charter, held = ruling.action, manifest.charter, journal.state.labels
+    if not held or "outbound" not in charter.labels.get(action.name, ()):
         return
-    if not all(label in held for label in LABELS) or terms.stays(action.arguments):
+    if not all(label in held for label in LABELS) or charter.stays(action.arguments):
         return
     reason = _TAINTED.format(name=action.name)
-    fact = ruling.decided("taint", terms.taint.decision, "taint.outbound", reason)
-    if terms.taint.decision == "deny":
+    fact = ruling.decided("taint", charter.taint.decision, "taint.outbound", reason)
+    if charter.taint.decision == "deny":
         ruling.refusal = fact
     else:
         ruling.wishes = [*ruling.wishes, (fact, AskFor(reason=reason))]

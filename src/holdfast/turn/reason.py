@@ -24,11 +24,11 @@ async def reason(journal: Journal, manifest: Manifest) -> None:
     turn = journal.running
     if turn.steering:
         heard = tuple(entry.message.id for entry in turn.steering)
-        journal.stage(TurnSteered(inputs=heard, labels=manifest.terms.taint.inputs))
+        journal.stage(TurnSteered(inputs=heard, labels=manifest.charter.taint.inputs))
     if turn.shown_id:
         journal.stage(OutputMessageReplaced(message_id=turn.shown_id, reason="the model was cut off"))
     await journal.flush()
-    if (manifest.hooks or manifest.terms.judged) and await turn_refused(journal, manifest):
+    if (manifest.hooks or manifest.charter.judged) and await turn_refused(journal, manifest):
         return
     await journal.history.recall(journal.state)
     request = await build_request(journal.state, journal.derived(Prompt), manifest, journal.store.get_blob)

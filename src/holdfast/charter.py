@@ -1,4 +1,4 @@
-"""Terms: the rules and the taint rule of one manifest, compiled when it is made and checked against its tools."""
+"""A charter: the rules and the taint rule of one manifest, compiled when it is made and checked against its tools."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Tainting = Taint | None
 _EVERYTHING: frozenset[ActionKind] = frozenset(("turn", "model", "tool", "child", "delivery", "capability"))
 
 
-class Terms(Struct, frozen=True, kw_only=True):
+class Charter(Struct, frozen=True, kw_only=True):
     """What decides, ready to be asked."""
 
     book: RuleBook | None
@@ -43,16 +43,16 @@ class Terms(Struct, frozen=True, kw_only=True):
         return bool(self.trusted) and trusted(self.trusted, arguments)
 
 
-def terms_of(
+def charter_of(
     policies: Policies, rules: Rules, tainting: Tainting, tools: Mapping[str, Tool], models: Iterable[str]
-) -> Terms:
-    """The terms. Raises `ConfigError` naming a rule that can never match, and saying why."""
+) -> Charter:
+    """The charter. Raises `ConfigError` naming a rule that can never match, and saying why."""
     taint = tainting or Taint()
     labels = _labels(taint, tools)
     book = _book(rules, tools, models) if rules else None
     outbound = taint.decision != "off" and any("outbound" in it for it in labels.values())
     judged = _EVERYTHING if policies else (book.kinds if book else frozenset())
-    return Terms(
+    return Charter(
         book=book,
         taint=taint,
         labels=labels,
@@ -129,5 +129,5 @@ def _wrong_argument(entries: Iterable[Entry], tools: Mapping[str, Tool]) -> str:
     return ""
 
 
-NO_TERMS = terms_of((), (), None, {}, ())
+NO_CHARTER = charter_of((), (), None, {}, ())
 """Those of a manifest without anything to decide about."""

@@ -41,10 +41,10 @@ class Gated(Model):
         return await super().reply(request, emit)
 
 
-def gated(world: World) -> tuple[Gated, Agent]:
-    """An agent whose model waits, then asks for some toil, and this model."""
-    steps = (call("toil"), "Done.")
-    model = Gated(lambda request: steps[sum(message.role == "assistant" for message in request.messages)])
+def gated(world: World, *steps: Step | str) -> tuple[Gated, Agent]:
+    """An agent whose model waits, then plays these steps (or asks for some toil), and this model."""
+    played = steps or (call("toil"), "Done.")
+    model = Gated(lambda request: played[sum(message.role == "assistant" for message in request.messages)])
     return model, agent_with(model, tools=[toil(world)])
 
 

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from holdfast import Runtime, Session
-from holdfast.drivers.sim import call, say
+from holdfast.drivers.sim import call
 from holdfast.errors import OutcomeUnknown, StoreFull
 from holdfast.events import InputMessage
 from holdfast.fold import fold
@@ -109,12 +109,13 @@ async def test_cp07_a_message_is_a_projection_and_never_there_without_its_event(
 async def test_cp08_an_accepted_input_whose_turn_had_not_begun_is_taken_up_by_a_sweep_once(
     world: World,
 ) -> None:
-    agent = agent_of(say("Hello.", delay=0.1), "And again.")
+    model, agent = gated(world, "Hello.", "And again.")
 
     async def send_two(runtime: Runtime) -> None:
         session = await runtime.session(agent)
         await session.send("One.", key="One.")
         await session.send("Two.", key="Two.")
+        model.gate.set()
         await rest(session)
 
     await world.kill("after turn.completed", agent, send_two)
@@ -157,11 +158,12 @@ async def test_cp08_an_input_that_was_left_for_a_writer_that_went_away_is_taken_
 async def test_cp09_two_inputs_at_once_are_recorded_in_order_and_one_waits_for_the_other(
     world: World,
 ) -> None:
-    agent = agent_of(say("Hello.", delay=0.05), "And again.")
+    model, agent = gated(world, "Hello.", "And again.")
     async with world.runtime(agent) as runtime:
         session = await runtime.session(agent)
         one, two = await asyncio.gather(session.send("One."), session.send("Two."))
         assert (one.status, two.status) == ("running", "queued")
+        model.gate.set()
         assert [(await turn).text for turn in (one, two)] == ["Hello.", "And again."]
         after = await world.look_at(session)
     inputs = [event.data.turn_id for event in after.events if isinstance(event.data, InputMessage)]
@@ -175,12 +177,13 @@ async def test_cp09_two_inputs_at_once_are_recorded_in_order_and_one_waits_for_t
 async def test_cp09_inputs_from_two_processes_are_each_accepted_and_one_waits_for_the_other(
     world: World,
 ) -> None:
-    agent = agent_of(say("Hello.", delay=0.1), "And again.")
+    model, agent = gated(world, "Hello.", "And again.")
     async with world.runtime(agent) as one, world.runtime(agent) as other:
         mine = await one.session(agent)
         first = await mine.send("One.", key="One.")
         theirs = await other.open(mine.id)
         second = await theirs.send("Two.", key="Two.")
+        model.gate.set()
         assert [(await turn).text for turn in (first, second)] == ["Hello.", "And again."]
         events = await world.log()
     assert problems_in(events) == []
@@ -191,7 +194,7 @@ async def test_cp09_inputs_from_two_processes_are_each_accepted_and_one_waits_fo
 async def test_cp02_an_input_that_was_left_for_the_writer_is_accepted_once_when_it_is_sent_again(
     world: World, place: str
 ) -> None:
-    agent = agent_of(say("Hello.", delay=0.1), "And again.")
+    model, agent = gated(world, "Hello.", "And again.")
 
     async def send(runtime: Runtime) -> None:
         (head,) = await runtime.sessions()
@@ -202,6 +205,7 @@ async def test_cp02_an_input_that_was_left_for_the_writer_is_accepted_once_when_
         await session.send("One.", key="One.")
         await world.kill(place, agent, send, beside=True)
         turn = await session.send("Two.", key="Two.")
+        model.gate.set()
         assert (await turn).text == "And again."
     async with world.runtime(
         agent

@@ -259,6 +259,58 @@ async def test_a_waiting_turn_survives_its_process_and_goes_on_when_the_account_
         assert account.keys == ()
 
 
+async def test_budgets_that_count_on_one_account_count_there_once(store: Store) -> None:
+    agent = spender(
+        Budget(name="house", scope="principal", quantity="model_calls", hard=5),
+        Budget(name="desk", scope="principal", quantity="model_calls", hard=2),
+        Budget(name="hint", scope="principal", quantity="model_calls", soft=1),
+        Budget(name="calls", scope="principal", quantity="tool_calls", hard=50),
+        Budget(name="more calls", scope="principal", quantity="tool_calls", hard=60),
+    )
+    async with Runtime(store, registry=registry()) as runtime:
+        session = await runtime.session(agent, principal="ann")
+        result = await session.run("Look around.")
+        assert (result.iterations, result.exceeded and result.exceeded.budget) == (2, "desk")
+        spent = await runtime.accounts.standing("principal", "ann", "model_calls")
+        assert (spent.used, spent.reserved) == (2, 0)
+        assert (await runtime.accounts.standing("principal", "ann", "tool_calls")).used == 2
+
+
+def test_seconds_that_two_budgets_bound_are_counted_once() -> None:
+    async def main() -> None:
+        model = Sim.always(say("Done.", delay=8))
+        async with Runtime(registry=registry(model), clock=VirtualClock()) as runtime:
+            agent = spender(
+                Budget(name="house", scope="principal", quantity="seconds", hard=50),
+                Budget(name="desk", scope="principal", quantity="seconds", hard=20),
+            )
+            session = await runtime.session(agent, principal="ann")
+            assert (await session.run("Look.")).stop == "end_turn"
+            assert (await runtime.accounts.standing("principal", "ann", "seconds")).used == 8
+
+    run_virtual(main())
+
+
+async def test_a_turn_that_goes_on_waiting_elsewhere_leaves_the_first_account(store: Store) -> None:
+    agent = spender(
+        Budget(scope="principal", quantity="model_calls", hard=1, on_exceeded="wait"),
+        Budget(scope="organisation", quantity="model_calls", hard=1, on_exceeded="wait"),
+    )
+    async with Runtime(store, registry=registry()) as runtime:
+        session = await runtime.session(agent, principal="ann", organisation="acme")
+        turn = await session.send("Look around.")
+        assert (await turn).exceeded is not None
+        accounts = runtime.accounts
+        mine = await accounts.standing("principal", "ann", "model_calls")
+        assert len(mine.keys) == 1
+        await accounts.raise_limit(mine.name, 9, by="boss")
+        while not (ours := await accounts.standing("organisation", "acme", "model_calls")).keys:
+            await asyncio.sleep(0.01)
+        assert (await accounts.get(mine.name)).keys == ()
+        assert len(ours.keys) == 1
+        assert (await turn).iterations == 1
+
+
 def test_a_waiting_turn_goes_on_by_itself_in_the_next_window() -> None:
     agent = spender(Budget(scope="principal", quantity="model_calls", hard=2, per="hour", on_exceeded="wait"))
 

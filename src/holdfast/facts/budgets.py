@@ -5,8 +5,10 @@ Amounts of what is counted (calls, tokens) are whole; money is US dollars, exact
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime
 from decimal import Context, Decimal
+from functools import reduce
 from typing import ClassVar, Literal
 
 from msgspec import Struct
@@ -23,6 +25,11 @@ NOTHING = Decimal(0)
 
 EXACT = Context(prec=60)
 """More digits than any sum of costs has, whatever context the program around us has set."""
+
+
+def exact_sum(amounts: Iterable[Decimal]) -> Decimal:
+    """All of these together, exactly."""
+    return reduce(EXACT.add, amounts, NOTHING)
 
 
 class Spent(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):

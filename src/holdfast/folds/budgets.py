@@ -14,6 +14,7 @@ from msgspec import structs
 
 from holdfast.events import Event
 from holdfast.facts.budgets import (
+    EXACT,
     NOTHING,
     BudgetExceeded,
     BudgetRaised,
@@ -22,6 +23,7 @@ from holdfast.facts.budgets import (
     BudgetWarned,
     Quantity,
     Spent,
+    exact_sum,
 )
 from holdfast.facts.fact import Fact
 from holdfast.state import State, TurnState
@@ -78,7 +80,7 @@ def _warned(state: State, event: Event, fact: BudgetWarned) -> None:
 
 def _raised(state: State, event: Event, fact: BudgetRaised) -> None:
     if not fact.account:
-        state.raised[fact.budget] = state.raised.get(fact.budget, NOTHING) + fact.amount
+        state.raised[fact.budget] = EXACT.add(state.raised.get(fact.budget, NOTHING), fact.amount)
     turn = state.turn
     if turn is not None and turn.exceeded is not None and turn.exceeded.waits:
         same = turn.exceeded.account == fact.account if fact.account else turn.exceeded.budget == fact.budget
@@ -114,15 +116,15 @@ def used_in_turn(state: State, quantity: Quantity, now: datetime) -> Decimal:
 def used_in_session(state: State, quantity: Quantity, now: datetime) -> Decimal:
     """What the session used by now."""
     if quantity == "tool_calls":
-        return state.tool_calls + used_in_turn(state, quantity, now)
+        return EXACT.add(Decimal(state.tool_calls), used_in_turn(state, quantity, now))
     if quantity == "seconds":
-        return _seconds(state.seconds) + used_in_turn(state, quantity, now)
+        return EXACT.add(_seconds(state.seconds), used_in_turn(state, quantity, now))
     return amount_of(state.spent, quantity)
 
 
 def set_aside(state: State, quantity: Quantity) -> Decimal:
     """What is reserved for what is under way."""
-    return sum((amount_of(it.amount, quantity) for it in state.reserved.values()), NOTHING)
+    return exact_sum(amount_of(it.amount, quantity) for it in state.reserved.values())
 
 
 def amount_of(spent: Spent, quantity: Quantity) -> Decimal:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from decimal import Decimal
 
 from holdfast.errors import AccountExceeded
-from holdfast.facts.budgets import EXACT, NOTHING
+from holdfast.facts.budgets import EXACT, NOTHING, exact_sum
 from holdfast.store import Account, Entry
 from holdfast.stores.accept import exceeded
 
@@ -30,7 +30,7 @@ class Page:
     @property
     def reserved(self) -> Decimal:
         """All that is set aside."""
-        return sum(self.held.values(), NOTHING)
+        return exact_sum(self.held.values())
 
     def enter(self, entry: Entry) -> None:
         """Make this entry. Raises `AccountExceeded` when it does not fit."""

@@ -17,7 +17,7 @@ from typing import TypeVar
 
 import apsw
 
-from holdfast.errors import AccountExceeded, StoreCorrupt, UnknownBlob
+from holdfast.errors import StoreCorrupt, UnknownBlob
 from holdfast.events import Event, decode_event, encode_event
 from holdfast.store import (
     FREE,
@@ -133,9 +133,7 @@ class SQLiteStore:
             end, current = min(expected, FAR), min(epoch, LAST)  # what no row has is refused like any other
             last = end + len(bodies)
             said = (due, *self._lease(terms.owner, terms.hold))
-            pages = books.check(cursor, entries) if entries else None
-            if isinstance(pages, AccountExceeded) and books.stands(cursor, session_id) == (end, current):
-                raise pages
+            pages = books.check(cursor, entries, session_id, (end, current)) if entries else None
             if expected == 0 and epoch == FIRST_EPOCH:
                 number = cursor.execute(SQL.create, (session_id, last, epoch, created, updated, *said)).get
             else:
@@ -146,7 +144,7 @@ class SQLiteStore:
             cursor.executemany(SQL.add, enumerate(bodies, (number << 32) + expected + 1))
             if taken:
                 cursor.executemany(SQL.take, taken)
-            if isinstance(pages, dict):
+            if pages:
                 books.enter(cursor, pages)
 
         return append

@@ -21,21 +21,19 @@ Pages = dict[str, Page]
 """Accounts as they will be."""
 
 
-def check(cursor: apsw.Cursor, entries: Sequence[Entry]) -> Pages | AccountExceeded:
-    """What these entries make of their accounts, or why they do not fit. Writes nothing."""
+def check(cursor: apsw.Cursor, entries: Sequence[Entry], session_id: str, standing: tuple[int, int]) -> Pages:
+    """What these entries make of their accounts. Writes nothing. Raises `AccountExceeded`, unless the session is not at
+    this sequence and epoch: whoever is not the writer any more is told that, and not what is left."""
     try:
         return after(entries, partial(_page, cursor))
-    except AccountExceeded as refused:
-        return refused
-
-
-def stands(cursor: apsw.Cursor, session_id: str) -> tuple[int, int]:
-    """Sequence and epoch of a session, as its first append expects them where there is none."""
-    return cursor.execute(SQL.standing, (session_id,)).get or (0, FIRST_EPOCH)
+    except AccountExceeded:
+        if (cursor.execute(SQL.standing, (session_id,)).get or (0, FIRST_EPOCH)) == standing:
+            raise
+        return {}
 
 
 def enter(cursor: apsw.Cursor, pages: Pages) -> None:
-    """Write what `check` returned in this transaction."""
+    """Write these accounts, in the transaction in which they were worked out."""
     for name, page in pages.items():
         before = _page(cursor, name)
         cursor.execute(SQL.used, (name, str(page.used)))
@@ -47,10 +45,7 @@ def enter(cursor: apsw.Cursor, pages: Pages) -> None:
 
 def enter_alone(cursor: apsw.Cursor, entries: Sequence[Entry]) -> None:
     """See `Accounting.enter`."""
-    pages = check(cursor, entries)
-    if isinstance(pages, AccountExceeded):
-        raise pages
-    enter(cursor, pages)
+    enter(cursor, after(entries, partial(_page, cursor)))
 
 
 def raise_account(cursor: apsw.Cursor, name: str, amount: Decimal) -> Account:

@@ -100,7 +100,7 @@ class SQLiteWriter:
         """
         future: Future[T] = self._loop.create_future()
         self._thread.owed += 1
-        self._queue.put(_Work(work, future))  # type: ignore[arg-type]
+        self._queue.put(_Work(work, future))  # type: ignore[arg-type]  # it settles no future but its own
         return future
 
     def host(self, guest: Guest) -> None:
@@ -139,7 +139,7 @@ class SQLiteWriter:
         if then is not None:
             nobody: Future[None] = Future(loop=self._loop)
             nobody.cancel()
-            self._aside.appendleft(_Work(then, nobody, owed=False))  # type: ignore[arg-type]
+            self._aside.appendleft(_Work(then, nobody, owed=False))  # type: ignore[arg-type]  # see `submit`
 
     def finish(self) -> None:
         """Wait until everything submitted is done, the WAL is in the database and the thread has ended."""

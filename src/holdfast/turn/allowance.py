@@ -41,6 +41,7 @@ class Asking(Struct, frozen=True, kw_only=True):
 
 
 _ONE = Decimal(1)
+_ENDLESS = Decimal("Infinity")
 
 
 class Booking(Struct, frozen=True, kw_only=True):
@@ -51,6 +52,11 @@ class Booking(Struct, frozen=True, kw_only=True):
     quantity: Quantity
     until: datetime | None
     """When the next window of it begins."""
+
+    @property
+    def limit(self) -> Decimal:
+        """What may be used at most; infinite where only a soft limit says anything."""
+        return _ENDLESS if self.entry.ceiling is None else self.entry.ceiling
 
     @property
     def booked(self) -> Booked:
@@ -76,7 +82,7 @@ def limit_reached(asking: Asking, state: State, manifest: Manifest, now: datetim
         if state.reserved:
             used = EXACT.add(used, set_aside(state, budget.quantity))
         if budget.quantity == "tool_calls":
-            used += asking.others
+            used = EXACT.add(used, Decimal(asking.others))
         if EXACT.add(used, amount) > limit or (not amount and used >= limit):
             return BudgetExceeded(
                 budget=budget.name,
@@ -96,10 +102,17 @@ def _used(budget: Budget, state: State, now: datetime) -> Decimal:
 
 
 def bookings(asking: Asking, state: State, manifest: Manifest, now: datetime) -> list[Booking]:
-    """What this changes on shared accounts. Raises `ConfigError` when a budget is somebody's and nobody is named."""
+    """What this changes on shared accounts. Raises `ConfigError` when a budget is somebody's and nobody is named.
+
+    Several budgets, or rates, may be counted on one account: it is entered there once, for the one of the lowest limit.
+    """
     found = [it for budget in manifest.bounds.shared if (it := _of_budget(budget, asking, state, now))]
     found += [it for rate in manifest.rates if (it := _of_rate(rate, asking, state, now))]
-    return found
+    lowest: dict[str, Booking] = {}
+    for it in found:
+        if it.limit < lowest.setdefault(it.entry.account, it).limit:
+            lowest[it.entry.account] = it
+    return list(lowest.values())
 
 
 def _of_budget(budget: Budget, asking: Asking, state: State, now: datetime) -> Booking | None:
@@ -214,11 +227,7 @@ def seconds_spent(state: State, manifest: Manifest, now: datetime) -> list[Entry
     """What the turn, which ends now, used of the time of its principal and organisation."""
     timed = manifest.bounds.timed
     took = used_in_turn(state, "seconds", now) if timed else NOTHING
-    return [
-        Entry(
-            kind="spend",
-            account=account_name(it.scope, who(it.scope, it.name, state), it.quantity, it.per, now),
-            amount=took,
-        )
-        for it in timed
+    accounts = [
+        account_name(it.scope, who(it.scope, it.name, state), it.quantity, it.per, now) for it in timed
     ]
+    return [Entry(kind="spend", account=account, amount=took) for account in dict.fromkeys(accounts)]

@@ -28,6 +28,7 @@ class Refused(Struct, frozen=True):
 
     def enter(self, journal: Journal) -> None:
         """Stage it."""
+        _wait_no_more(journal)
         journal.enter(*self.waiting)
         journal.stage(self.fact)
 
@@ -68,6 +69,7 @@ async def _book(asking: Asking, fact: BudgetReserved, journal: Journal, manifest
 
     Nothing else of this session may be under way.
     """
+    _wait_no_more(journal)
     now = journal.present()
     if limit := limit_reached(asking, journal.state, manifest, now):
         return Refused(limit)

@@ -196,6 +196,7 @@ def test_the_defaults_of_the_limits_are_those_in_their_docstrings() -> None:
             retry_timeout=300.0,
             result_bytes=65_536,
             repeated_calls=5,
+            asks_per_minute=60,
         )
         == DEFAULT_LIMITS
     )

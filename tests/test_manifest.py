@@ -189,6 +189,7 @@ def test_every_part_of_the_description_has_a_change_that_moves_it() -> None:
 
 WHERE_SET = {
     "approver",
+    "asks_per_minute",
     "budgets",
     "compaction",
     "guards",
@@ -199,7 +200,7 @@ WHERE_SET = {
     "taint",
 }
 """Described only where they are set, so that manifests without them keep their digests."""
-FOLLOWS = {"summariser", "terms", "written"}
+FOLLOWS = {"charter", "summariser", "written"}
 """Made of what is described."""
 
 

@@ -56,7 +56,7 @@ note = Hook(id="note", point="after_turn", run=noted)
 
 RICH: dict[str, Any] = {
     "settings": Settings(max_tokens=50, temperature=0.5),
-    "limits": Limits(max_iterations=7, turn_timeout=60.0, repeated_calls=0),
+    "limits": Limits(max_iterations=7, turn_timeout=60.0, repeated_calls=0, asks_per_minute=7),
     "network": NetworkAccess(allowed=("*.example.com",), blocked=("bad.example.com",)),
     "capabilities": ("compaction", "files"),
     "rules": (Rule(id="no-look", decision="deny", name="look"),),

@@ -316,6 +316,7 @@ def test_each_value_is_explained_by_the_layer_that_set_it() -> None:
         "limits.retry_timeout": ("default",),
         "limits.result_bytes": ("default",),
         "limits.repeated_calls": ("default",),
+        "limits.asks_per_minute": ("default",),
         "taint": ("default",),
     }
 

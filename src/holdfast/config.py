@@ -63,6 +63,9 @@ class Limits(Struct, frozen=True, kw_only=True, omit_defaults=True):
     repeated_calls: int | None = None
     """Replies with the same call and the same result, among the last 20 (four times as many) since somebody last spoke,
     after which the turn ends with stop `loop`. Default 5; 0 lets a model go round for ever."""
+    asks_per_minute: int | None = None
+    """Approvals and answers that a session may ask for within a minute of the clock; the calls that would ask for more
+    are denied, and the model is told. Default 60; 0 sets no bound."""
 
 
 DEFAULT_LIMITS = Limits(
@@ -73,6 +76,7 @@ DEFAULT_LIMITS = Limits(
     retry_timeout=300.0,
     result_bytes=65_536,
     repeated_calls=5,
+    asks_per_minute=60,
 )
 
 

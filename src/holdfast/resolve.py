@@ -114,6 +114,7 @@ def resolve(layers: Sequence[Layer], *, names: Names, lent: Lent = frozenset()) 
         budgets=config.budgets,
         rates=config.rates,
         repeated_calls=_positive(limits.repeated_calls, "repeated_calls") if limits.repeated_calls else 0,
+        asks_per_minute=_positive(limits.asks_per_minute, "asks_per_minute") if limits.asks_per_minute else 0,
         origins=tuple(_origins(layers, capabilities)),
     )
     _check_document(manifest)

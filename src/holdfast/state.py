@@ -252,6 +252,8 @@ class State(Struct, kw_only=True, omit_defaults=True):
     """How many results in the transcript were replaced by what a person said became of the call."""
     asks: dict[str, AskOpened] = field(default_factory=dict)
     """Open asks by id."""
+    asking: tuple[int, int] = (0, 0)
+    """The minute since 1970 in which people were last asked something, and how often in it."""
     closed: dict[str, Closed] = field(default_factory=dict)
     """How the last asks ended, by id."""
     grants: dict[str, Grant] = field(default_factory=dict)

@@ -250,6 +250,6 @@ ROWS: dict[str, Proven | Later] = {
             "turn/test_grants.py::test_a_denial_may_hold_as_well_and_counts_more",
             "turn/test_asks.py::test_an_ask_that_nobody_answers_in_time_is_denied",
         ),
-        short="without a `Rate`, only the 128 calls of a reply bound the questions",
+        short="each session has its own minute: many sessions can ask one person",
     ),
 }

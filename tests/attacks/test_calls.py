@@ -1,6 +1,7 @@
 """What a model may try with calls: rows 070 to 075 and 133 of the checklist."""
 
 import asyncio
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +16,18 @@ from holdfast import (
     Deny,
     Hook,
     HookEvent,
+    Limits,
     Rate,
     Runtime,
     Session,
+    SQLiteStore,
     ToolResult,
     policy,
     tool,
 )
 from holdfast.drivers.sim import Sim, call, calls, say
 from holdfast.events import AskOpened
+from holdfast.testing import VirtualClock, run_virtual
 from tests.cli.kit import Cli
 
 
@@ -322,17 +326,85 @@ async def test_s133_a_question_that_nobody_answers_in_time_is_a_no() -> None:
         assert [it.status for it in await results(session)] == ["denied"]
 
 
-@pytest.mark.xfail(
-    strict=True, reason="without a rate nothing bounds the questions of one reply, or of a minute"
-)
-async def test_s133_without_a_rate_too_many_questions_at_once_are_denied() -> None:
-    @tool(ask=True)
-    async def send(to: int) -> str:
-        """Send."""
-        return "sent"
+@tool(ask=True)
+async def post(to: int) -> str:
+    """Post."""
+    return "posted"
 
-    wanted = [("send", {"to": number}) for number in range(100)]
+
+@pytest.mark.parametrize(("limits", "asked"), [(None, 60), (Limits(asks_per_minute=7), 7)])
+def test_s133_more_questions_than_a_session_may_ask_in_a_minute_are_denied(
+    limits: Limits | None, asked: int
+) -> None:
+    async def main() -> None:
+        model = Sim.storyboard(calls(*[("post", {"to": number}) for number in range(100)]), say("Done."))
+        async with Runtime(clock=VirtualClock()) as runtime:
+            session = await runtime.session(Agent(model=model, tools=[post], limits=limits))
+            turn = await session.send("Go.")
+            asks = (await turn).asks
+            assert [it.arguments for it in asks] == [f'{{"to":{number}}}' for number in range(asked)]
+            for ask in asks:
+                await session.approve(ask.ask_id, by="mia")
+            assert (await turn).status == "completed"
+            given = await results(session)
+            assert [it.status for it in given] == ["ok"] * asked + ["denied"] * (100 - asked)
+            assert f"this session has asked people {asked} times in this minute" in given[-1].text
+
+    run_virtual(main())
+
+
+@pytest.mark.parametrize("restarted", [False, True], ids=["at once", "after a restart"])
+def test_s133_the_minute_counts_over_turns_and_restarts_and_then_it_is_over(
+    restarted: bool, tmp_path: Path
+) -> None:
+    agent = Agent(
+        name="poster",
+        model=Sim.rule(lambda it: say("Done.") if it.messages[-1].role == "tool" else call("post", to=1)),
+        tools=[post],
+        limits=Limits(asks_per_minute=1),
+    )
+
+    async def again(session: Session) -> str:
+        turn = await session.send("Go.")
+        result = await turn
+        for ask in result.asks:
+            await session.deny(ask.ask_id, by="mia")
+        await turn
+        return result.status
+
+    async def main() -> None:
+        clock = VirtualClock()
+        async with AsyncExitStack() as living:
+            runtime = await living.enter_async_context(Runtime(SQLiteStore(tmp_path / "log.db"), clock=clock))
+            session = await runtime.session(agent)
+            found = [await again(session)]
+            if restarted:
+                await living.aclose()
+                after = Runtime(SQLiteStore(tmp_path / "log.db"), clock=clock)
+                runtime = await living.enter_async_context(after)
+                session = await runtime.open(session.id, agent)
+            found.append(await again(session))
+            await asyncio.sleep(60)
+            found.append(await again(session))
+            assert found == ["waiting", "completed", "waiting"]
+
+    run_virtual(main())
+
+
+async def test_s133_any_number_may_be_allowed() -> None:
+    model = Sim.storyboard(calls(*[("post", {"to": number}) for number in range(100)]), say("Done."))
     async with Runtime() as runtime:
-        model = Sim.storyboard(calls(*wanted), say("Done."))
-        session = await runtime.session(Agent(model=model, tools=[send]))
-        assert len((await session.run("Go.")).asks) < 100
+        session = await runtime.session(Agent(model=model, tools=[post], limits=Limits(asks_per_minute=0)))
+        assert len((await session.run("Go.")).asks) == 100
+
+
+async def test_s133_what_the_application_carries_out_is_no_question() -> None:
+    @tool(client=True)
+    async def locate(number: int) -> str:
+        """Locate."""
+        raise NotImplementedError
+
+    model = Sim.storyboard(calls(*[("locate", {"number": number}) for number in range(9)]), say("Done."))
+    async with Runtime() as runtime:
+        session = await runtime.session(Agent(model=model, tools=[locate], limits=Limits(asks_per_minute=1)))
+        assert len((await session.run("Go.")).asks) == 9

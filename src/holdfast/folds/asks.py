@@ -6,6 +6,7 @@ A part of the fold: nothing else changes what is in a state.
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any
 
 from holdfast.events import Event
@@ -30,9 +31,22 @@ TOO_LATE = "nobody answered in time"
 
 def _opened(state: State, event: Event, fact: AskOpened) -> None:
     state.asks[fact.ask_id] = fact
+    if fact.wants != "result":
+        state.asking = minute_of(event.ts), asked_within(state, event.ts) + 1
     if call := _call(state, fact.call_id):
         call.ask_id, call.asked, call.bound = fact.ask_id, fact.arguments, fact.bound
         call.verdict, call.verdict_reason, call.answer, call.edited = "", "", None, False
+
+
+def minute_of(at: datetime) -> int:
+    """The minute since 1970 that this instant is in."""
+    return int(at.timestamp() // 60)
+
+
+def asked_within(state: State, at: datetime) -> int:
+    """How often people were asked something in the minute of this instant."""
+    minute, times = state.asking
+    return times if minute == minute_of(at) else 0
 
 
 def _answered(state: State, event: Event, fact: AskAnswered) -> None:

@@ -7,7 +7,7 @@ from msgspec import structs
 from holdfast.asking import AskFor
 from holdfast.events import Fact, ToolCompleted
 from holdfast.facts.asks import AskExpired, AskOpened, AskVoided
-from holdfast.folds.asks import TOO_LATE
+from holdfast.folds.asks import TOO_LATE, asked_within
 from holdfast.journal import Journal
 from holdfast.manifest import Manifest
 from holdfast.messages import ToolResult
@@ -31,6 +31,25 @@ def void_if_changed(call: CallState, journal: Journal, manifest: Manifest) -> bo
 
 async def pass_gate(ready: Ready, call: CallState, journal: Journal, manifest: Manifest) -> Ready | Fact:
     """The call as hooks, policies, grants and answers leave it: ready, or the fact that stands in its way."""
+    after = await _past_all(ready, call, journal, manifest)
+    return _bounded(after, call, journal, manifest) if isinstance(after, AskOpened) else after
+
+
+def _bounded(
+    ask: AskOpened, call: CallState, journal: Journal, manifest: Manifest
+) -> AskOpened | ToolCompleted:
+    """The ask, or the denial of its call where people were asked as often in this minute as the session may."""
+    limit = manifest.asks_per_minute
+    if not limit or ask.wants == "result" or asked_within(journal.state, journal.now()) < limit:
+        return ask
+    text = (
+        f"Denied: somebody would have to be asked about {ask.tool}, and this session has asked people {limit:,} times "
+        "in this minute, which is as often as it may. Nothing was run. Ask for less, or for this later."
+    )
+    return ToolCompleted(result=result_of(call.call, text, "denied"))
+
+
+async def _past_all(ready: Ready, call: CallState, journal: Journal, manifest: Manifest) -> Ready | Fact:
     after: Ready | Fact = ready
     if not call.verdict:
         after = await before_tool(ready, journal, manifest)
@@ -95,7 +114,7 @@ async def outcome(ready: Ready, result: ToolResult, journal: Journal, manifest: 
         result = await let_out(result, ready, journal, manifest)
     if is_long(result, manifest.result_bytes):
         result = await limited(result, journal, manifest.result_bytes)
-    return ToolCompleted(result=result, labels=manifest.terms.brings.get(ready.call.name, ()))
+    return ToolCompleted(result=result, labels=manifest.charter.brings.get(ready.call.name, ()))
 
 
 def expiry(call: CallState, journal: Journal) -> list[Fact]:

@@ -10,7 +10,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from holdfast.turn.decide import RECORDS, RULES, Act, Begin, Compact, Reason, Step, Stop, Wait
+from holdfast.turn.decide import RULES
+from holdfast.turn.step import RECORDS, Act, Begin, Compact, Reason, Step, Stop, Wait
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "planner.md"
 

@@ -29,7 +29,8 @@ from holdfast.events import (
 from holdfast.fold import apply, fold
 from holdfast.messages import CallStatus, Message, Text, ToolCall, ToolResult, Usage, user_message
 from holdfast.state import State, decode_state, encode_state
-from holdfast.turn.decide import Act, Owed, Reason, Step, Wait, decide
+from holdfast.turn.decide import decide
+from holdfast.turn.step import Act, Owed, Reason, Step, Wait
 from tests.recorded import SCENES, log
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)

@@ -18,8 +18,8 @@ from holdfast.manifest import Manifest
 from holdfast.turn.after import catch_up, overdue
 from holdfast.turn.deliver import again_at, deliver, deliverable
 from holdfast.turn.finish import finish
-from holdfast.turn.loop import Rest, Waiting, run_turn
-from holdfast.turn.step import Wait
+from holdfast.turn.loop import run_turn
+from holdfast.turn.step import Rest, Wait, Waiting
 
 Spawn = Callable[[Coroutine[Any, Any, None]], "asyncio.Future[None]"]
 

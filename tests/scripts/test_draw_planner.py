@@ -1,6 +1,7 @@
 """The page about the planner is the planner's own table."""
 
-from holdfast.turn.decide import RECORDS, RULES
+from holdfast.turn.decide import RULES
+from holdfast.turn.step import RECORDS
 from scripts.draw_planner import PAGE, STEPS, page
 
 

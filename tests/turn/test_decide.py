@@ -25,7 +25,8 @@ from holdfast.messages import Message, Text, ToolCall, ToolResult, tool_message,
 from holdfast.policy import Action, Policy
 from holdfast.state import CallState, Queued, State, TurnState, decode_state, encode_state
 from holdfast.testing import VirtualClock, run_virtual
-from holdfast.turn.decide import RECORDS, RULES, Act, Begin, Compact, Owed, Reason, Rule, Stop, Wait, decide
+from holdfast.turn.decide import RULES, Rule, decide
+from holdfast.turn.step import RECORDS, Act, Begin, Compact, Owed, Reason, Stop, Wait
 from tests.turn.scenes import assert_sound
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
@@ -358,6 +359,56 @@ def test_deciding_changes_nothing_and_can_be_repeated(state: State) -> None:
     assert once == again
     assert state == before
     assert decide(decode_state(encode_state(state)), Three(), NOW) == once
+
+
+FACTS: dict[str, st.SearchStrategy[Any]] = {
+    "deadline": st.sampled_from([None, AGO, SOON]),
+    "failure": st.sampled_from([None, Failure(code="too_large", message=""), Failure(code="x", message="")]),
+    "stop": st.sampled_from([None, "end_turn", "tool_calls", "max_tokens", "refusal"]),
+    "recoveries": st.integers(0, 5),
+    "retry_at": st.sampled_from([None, AGO, SOON]),
+    "deferred_until": st.sampled_from([None, AGO, SOON]),
+    "contract": st.sampled_from([None, CONTRACT]),
+    "rejections": st.integers(0, 2),
+    "fits": st.booleans(),
+    "iteration": st.integers(0, 4),
+    "compaction_tried": st.booleans(),
+    "compaction_off": st.booleans(),
+    "exceeded": st.sampled_from(
+        [
+            None,
+            *(
+                BudgetExceeded(
+                    budget="b",
+                    scope="turn",
+                    quantity="usd",
+                    limit=Decimal(1),
+                    used=Decimal(1),
+                    asked=Decimal(1),
+                    waits=waits,
+                )
+                for waits in (False, True)
+            ),
+        ]
+    ),
+    "steering": st.sampled_from([[], [Queued(turn_id="turn_a", message=user_message("More."))]]),
+}
+any_turn = st.builds(
+    lambda calls, facts: turn(*calls, asks={"ask_0": None}, **facts),
+    st.lists(st.sampled_from([call_state(), asking(), done()]), max_size=1),
+    st.fixed_dictionaries({}, optional=FACTS),
+)
+
+
+@given(any_turn, st.booleans(), st.booleans())
+def test_rules_that_an_ordinary_turn_is_not_asked_about_do_not_hold_of_it(
+    state: State, grown: bool, asked: bool
+) -> None:
+    state = long(state) if grown else state
+    state = structs.replace(state, compaction_by="ann") if asked else state
+    assert state.turn is not None
+    first = next(it for it in RULES if it.when(state, state.turn, Three(), NOW))
+    assert decide(state, Three(), NOW) == first.make(state, state.turn, NOW)
 
 
 # --- real turns, taken apart between any two facts ---------------------------------------------------------------

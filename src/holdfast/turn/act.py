@@ -15,10 +15,10 @@ from holdfast.state import CallState
 from holdfast.turn.afford import affordable
 from holdfast.turn.call import CUT_OFF, Ready, prepare, result_of
 from holdfast.turn.crew import Crew
-from holdfast.turn.decide import Owed
 from holdfast.turn.fit import check_call, is_answer
 from holdfast.turn.lanes import run_all
 from holdfast.turn.permit import answered, expiry, outcome, pass_gate, void_if_changed
+from holdfast.turn.step import Owed
 
 MAX_CALLS = 128
 """Calls of one reply that are carried out; those behind them are results that say so."""

@@ -11,8 +11,8 @@ from holdfast.journal import Journal
 from holdfast.manifest import Manifest
 from holdfast.turn.booking import let_run
 from holdfast.turn.call import result_of
-from holdfast.turn.decide import Owed
 from holdfast.turn.fit import is_answer
+from holdfast.turn.step import Owed
 
 
 async def affordable(owed: Iterable[Owed], journal: Journal, manifest: Manifest) -> list[Owed]:

@@ -13,8 +13,9 @@ from holdfast.stragglers import Start
 from holdfast.turn.bell import Bell
 from holdfast.turn.call import Ready
 from holdfast.turn.consult import consult, unconsulted
-from holdfast.turn.decide import Act, Owed, decide, settling
+from holdfast.turn.decide import decide
 from holdfast.turn.lanes import Lane, lane_of, run_lane, start
+from holdfast.turn.step import Act, Owed, settling
 
 Bring = Callable[[Owed, Journal, Manifest], Awaitable[Ready | None]]
 """Stages what stands in the way of a call; the call made ready when nothing does."""

@@ -21,18 +21,8 @@ from holdfast.events import TurnStop
 from holdfast.facts.answers import ANSWER
 from holdfast.state import CallState, State, TurnState
 from holdfast.turn.repetition import repeated
-from holdfast.turn.step import Act as Act
+from holdfast.turn.step import Act, Compact, How, Owed, Reason, Step, Stop, Wait
 from holdfast.turn.step import Begin as Begin
-from holdfast.turn.step import Compact as Compact
-from holdfast.turn.step import How as How
-from holdfast.turn.step import Owed as Owed
-from holdfast.turn.step import Reason as Reason
-from holdfast.turn.step import Rest as Rest
-from holdfast.turn.step import Step as Step
-from holdfast.turn.step import Stop as Stop
-from holdfast.turn.step import Wait as Wait
-from holdfast.turn.step import Waiting as Waiting
-from holdfast.turn.step import settling as settling
 
 
 class Limits(Protocol):
@@ -53,6 +43,9 @@ class Limits(Protocol):
 Phase = Literal["any", "acting", "asking"]
 """Where a rule can hold: anywhere, while calls have no outcome, or while the model has the next (or last) word."""
 
+Turns = Literal["all", "troubled"]
+"""Of which turns a rule can hold: of any, or of those that `_troubled` tells from the ordinary run."""
+
 
 class Rule(Struct, frozen=True):
     """One row of the table."""
@@ -63,6 +56,7 @@ class Rule(Struct, frozen=True):
     """Asked in its phase only."""
     step: type[Step]
     make: Callable[[State, TurnState, datetime], Step]
+    turns: Turns = "all"
 
     def when(self, state: State, turn: TurnState, limits: Limits, now: datetime) -> bool:
         """Whether the rule holds."""
@@ -77,10 +71,26 @@ def decide(state: State, manifest: Limits, now: datetime) -> Step:
         if state.reruns:
             return Begin((), state.reruns[0])
         return Begin((state.queue[0],)) if state.queue else Wait()
-    for rule in _ACTING if turn.acting else _ASKING:
+    for rule in _ORDER[turn.acting, _troubled(turn)]:
         if rule.test(state, turn, manifest, now):
             return rule.make(state, turn, now)
     return Reason()
+
+
+def _troubled(turn: TurnState) -> bool:
+    """Whether anything has happened to the turn that most never see, so that all rules are asked. The others are
+    decided several times each, and by few rules."""
+    return not (
+        turn.deadline is None
+        and turn.failure is None
+        and turn.exceeded is None
+        and turn.retry_at is None
+        and turn.deferred_until is None
+        and turn.contract is None
+        and not turn.recoveries
+        and not turn.steering
+        and turn.stop != "refusal"
+    )
 
 
 def _stop(reason: TurnStop) -> Callable[[State, TurnState, datetime], Step]:
@@ -185,6 +195,7 @@ RULES: tuple[Rule, ...] = (
         lambda state, turn, limits, now: turn.deadline is not None and now >= turn.deadline,
         Stop,
         _stop("deadline"),
+        turns="troubled",
     ),
     Rule(
         "the model call failed for good, or a policy interrupted",
@@ -192,6 +203,7 @@ RULES: tuple[Rule, ...] = (
         lambda state, turn, limits, now: turn.failure is not None and not _can_shrink(turn, limits),
         Stop,
         lambda state, turn, now: Stop(turn.failure_stop),
+        turns="troubled",
     ),
     Rule(
         "the model declined",
@@ -199,6 +211,7 @@ RULES: tuple[Rule, ...] = (
         lambda state, turn, limits, now: turn.stop == "refusal",
         Stop,
         _stop("refusal"),
+        turns="troubled",
     ),
     Rule(
         "calls are owed, but the iteration limit leaves no reply to read their results",
@@ -213,6 +226,7 @@ RULES: tuple[Rule, ...] = (
         lambda state, turn, limits, now: turn.parked,
         Wait,
         lambda state, turn, now: Wait(until=turn.deadline),
+        turns="troubled",
     ),
     Rule(
         "a budget is used up",
@@ -220,6 +234,7 @@ RULES: tuple[Rule, ...] = (
         lambda state, turn, limits, now: turn.exceeded is not None and not turn.exceeded.waits,
         Stop,
         _stop("budget"),
+        turns="troubled",
     ),
     Rule(
         "a budget is used up, and its next window or somebody who raises it is waited for",
@@ -227,6 +242,7 @@ RULES: tuple[Rule, ...] = (
         lambda state, turn, limits, now: _held_back(turn, now),
         Wait,
         _budget_until,
+        turns="troubled",
     ),
     Rule(
         "the model makes the same call again and again, and learns nothing from it",
@@ -259,6 +275,7 @@ RULES: tuple[Rule, ...] = (
         lambda state, turn, limits, now: _later(turn.deferred_until, now),
         Wait,
         _deferred_until,
+        turns="troubled",
     ),
     Rule(
         "a failed model call may be tried again later",
@@ -266,6 +283,7 @@ RULES: tuple[Rule, ...] = (
         lambda state, turn, limits, now: turn.retry_at is not None and now < turn.retry_at <= now + _SOON,
         Wait,
         _retry_until,
+        turns="troubled",
     ),
     Rule(
         "the request was too large, and its transcript can be summarised",
@@ -273,6 +291,7 @@ RULES: tuple[Rule, ...] = (
         lambda state, turn, limits, now: _can_shrink(turn, limits),
         Compact,
         lambda state, turn, now: Compact("too_large"),
+        turns="troubled",
     ),
     Rule(
         "no answer had the shape that was asked for, as often as it was repaired",
@@ -280,6 +299,7 @@ RULES: tuple[Rule, ...] = (
         lambda state, turn, limits, now: turn.unfit,
         Stop,
         _stop("invalid_output"),
+        turns="troubled",
     ),
     Rule(
         "the transcript has grown too long for the next request, or somebody wants it summarised",
@@ -294,6 +314,7 @@ RULES: tuple[Rule, ...] = (
         lambda state, turn, limits, now: bool(turn.steering) and turn.iteration < limits.max_iterations,
         Reason,
         lambda state, turn, now: Reason(),
+        turns="troubled",
     ),
     Rule(
         "the reply was cut short",
@@ -326,53 +347,13 @@ RULES: tuple[Rule, ...] = (
 )
 """The rules for a turn under way, in order. Without one, an accepted input begins and otherwise nothing is owed."""
 
-_ACTING = tuple(rule for rule in RULES if rule.phase != "asking")
-_ASKING = tuple(rule for rule in RULES if rule.phase != "acting")
-
-_ASKED = ("budget.reserved", "budget.settled", "budget.exceeded", "budget.warned")
-"""What asking a model records where there are budgets."""
-
-RECORDS: dict[type[Step], tuple[str, ...]] = {
-    Begin: ("turn.started",),
-    Compact: (*_ASKED, "context.compacted", "context.compaction.failed", "policy.decided", "hook.decided"),
-    Reason: (
-        *_ASKED,
-        "turn.steered",
-        "output.message.shown",
-        "output.message.replaced",
-        "output.message.completed",
-        "output.checked",
-        "reason.failed",
-        "policy.decided",
-        "hook.decided",
-        "guard.decided",
-    ),
-    Act: (
-        "guard.decided",
-        "budget.reserved",
-        "budget.exceeded",
-        "hook.decided",
-        "policy.decided",
-        "ask.opened",
-        "grant.used",
-        "ask.answered",
-        "ask.expired",
-        "ask.voided",
-        "tool.started",
-        "tool.completed",
-        "output.checked",
-    ),
-    Wait: (),
-    Stop: (
-        "budget.settled",
-        "output.message.completed",
-        "tool.completed",
-        "turn.completed",
-        "turn.failed",
-        "turn.cancelled",
-        "hooks.owed",
-        "hook.decided",
-        "hooks.run",
-    ),
+_ORDER = {
+    (acting, troubled): tuple(
+        rule
+        for rule in RULES
+        if rule.phase in ("any", "acting" if acting else "asking") and (troubled or rule.turns == "all")
+    )
+    for acting in (False, True)
+    for troubled in (False, True)
 }
-"""The facts that carrying out a step may record, for the diagram. What a tool's services add is left out."""
+"""The rules that can hold, in order, by whether calls have no outcome and whether the turn is troubled."""

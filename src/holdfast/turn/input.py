@@ -14,7 +14,7 @@ from holdfast.journal import Journal
 from holdfast.manifest import Manifest
 from holdfast.messages import Content, Document, Image, Message, Text, user_message
 from holdfast.turn.blobs import Put, holds_data, taken_in
-from holdfast.turn.decide import Begin
+from holdfast.turn.step import Begin
 
 MAX_INPUT_BYTES = 4_194_304
 """Bytes of one input as JSON, without those of its images and documents, which are kept as blobs."""

@@ -14,13 +14,12 @@ from holdfast.roster import blocker_in
 from holdfast.turn.act import act
 from holdfast.turn.compact import compact
 from holdfast.turn.consult import unconsulted
-from holdfast.turn.decide import Act, Begin, Compact, Reason, Step, Stop, Wait, decide, settling
-from holdfast.turn.decide import Rest as Rest
-from holdfast.turn.decide import Waiting as Waiting
+from holdfast.turn.decide import decide
 from holdfast.turn.document import keep_begun
 from holdfast.turn.finish import finish
 from holdfast.turn.input import begin
 from holdfast.turn.reason import reason
+from holdfast.turn.step import Act, Begin, Compact, Reason, Rest, Step, Stop, Wait, Waiting, settling
 
 
 def _never() -> bool:
@@ -49,19 +48,19 @@ async def run_turn(journal: Journal, manifest: Manifest, interrupted: Callable[[
         if interrupted():
             raise asyncio.CancelledError
         match _owed(journal, manifest):
+            case Reason():
+                await reason(journal, manifest)
+            case Act(owed):
+                await act(owed, journal, manifest)
+            case Stop(stop):
+                return await finish(stop, journal, manifest)
             case Begin() as first:
                 await keep_begun(first, journal, manifest)
                 begin(first, journal, manifest)
             case Compact(why):
                 await compact(why, journal, manifest)
-            case Reason():
-                await reason(journal, manifest)
-            case Act(owed):
-                await act(owed, journal, manifest)
             case Wait(asks) if asks and unconsulted(journal, manifest):
                 await act((), journal, manifest)
             case Wait() as wait:
                 await journal.flush()
                 return Waiting(wait)
-            case Stop(stop):
-                return await finish(stop, journal, manifest)

@@ -79,3 +79,52 @@ Rest = Waiting | Outcome
 """How a turn rests: for a while, or for good."""
 
 Step = Begin | Compact | Reason | Act | Wait | Stop
+
+
+_ASKED = ("budget.reserved", "budget.settled", "budget.exceeded", "budget.warned")
+"""What asking a model records where there are budgets."""
+
+RECORDS: dict[type[Step], tuple[str, ...]] = {
+    Begin: ("turn.started",),
+    Compact: (*_ASKED, "context.compacted", "context.compaction.failed", "policy.decided", "hook.decided"),
+    Reason: (
+        *_ASKED,
+        "turn.steered",
+        "output.message.shown",
+        "output.message.replaced",
+        "output.message.completed",
+        "output.checked",
+        "reason.failed",
+        "policy.decided",
+        "hook.decided",
+        "guard.decided",
+    ),
+    Act: (
+        "guard.decided",
+        "budget.reserved",
+        "budget.exceeded",
+        "hook.decided",
+        "policy.decided",
+        "ask.opened",
+        "grant.used",
+        "ask.answered",
+        "ask.expired",
+        "ask.voided",
+        "tool.started",
+        "tool.completed",
+        "output.checked",
+    ),
+    Wait: (),
+    Stop: (
+        "budget.settled",
+        "output.message.completed",
+        "tool.completed",
+        "turn.completed",
+        "turn.failed",
+        "turn.cancelled",
+        "hooks.owed",
+        "hook.decided",
+        "hooks.run",
+    ),
+}
+"""The facts that carrying out a step may record, for the diagram. What a tool's services add is left out."""

@@ -159,7 +159,7 @@ async def test_closing_ends_the_iteration(journal: Journal) -> None:
     follower.close()
     journal.publish(delta("too late"))
     assert await all_of(follower) == []
-    assert not journal.followed
+    assert not journal.audience.listening
 
 
 async def test_closing_wakes_the_one_who_waits(journal: Journal) -> None:
@@ -173,7 +173,7 @@ async def test_closing_wakes_the_one_who_waits(journal: Journal) -> None:
 async def test_a_failure_reaches_the_reader_after_what_it_already_has(journal: Journal) -> None:
     with journal.follow() as follower:
         journal.publish(delta("a"))
-        journal.fail(StoreFull())
+        journal.audience.fail(StoreFull())
         assert shown(await next_of(follower)) == "a"
         for _ in range(2):
             with pytest.raises(StoreFull):
@@ -184,7 +184,7 @@ async def test_a_failure_wakes_the_one_who_waits(journal: Journal) -> None:
     with journal.follow() as follower:
         waiting = asyncio.create_task(all_of(follower))
         await asyncio.sleep(0)
-        journal.fail(StoreFull())
+        journal.audience.fail(StoreFull())
         with pytest.raises(StoreFull):
             await waiting
 
@@ -208,7 +208,7 @@ async def test_a_follower_of_one_turn_sees_only_that_and_ends_with_it(journal: J
     await journal.record(end, context=TURN)  # type: ignore[arg-type]
     await journal.record(titled("after"), context=TURN)
     assert [shown(item) for item in await all_of(follower)] == ["of a", "x", type(end).__name__]
-    assert not journal.followed
+    assert not journal.audience.listening
 
 
 async def test_a_follower_of_one_turn_that_comes_late_is_shown_all_of_it(journal: Journal) -> None:

@@ -327,15 +327,15 @@ def test_a_late_flush_that_is_refused_is_known_to_be() -> None:
 
 async def test_signals_are_shown_to_those_who_follow_and_never_stored(store: Store) -> None:
     journal = new_journal(store)
-    assert not journal.followed
+    assert not journal.audience.listening
     journal.publish(delta("unseen"))
     with journal.follow() as follower:
-        assert journal.followed
+        assert journal.audience.listening
         journal.publish(delta("he"))
         await journal.record(titled("one"))
         journal.publish(delta("llo"))
         assert await everything(follower) == ["he", "one", "llo"]
-    assert not journal.followed
+    assert not journal.audience.listening
     assert await titles(store) == ["one"]
 
 

@@ -79,8 +79,7 @@ class Journal:
         self._entries: list[Entry] = []
         self._reserving: asyncio.Future[None] | None = None
         self._holding = False  # whether others are kept away
-        self._left = False
-        """Whether this writer let go of the session by itself."""
+        self._left = False  # whether this writer let go of the session by itself
         self.answered: set[int] = set()
         """Numbers of the letters that were dealt with here."""
         self.posted: dict[str, str] = {}
@@ -89,6 +88,8 @@ class Journal:
         """Whether it was claimed and nobody has looked for letters since."""
         self._staged: list[Event] = []
         self._write: asyncio.Future[None] | None = None
+        self._landing: dict[asyncio.Future[None], list[asyncio.Future[None]]] = {}
+        """Who waits for which append."""
         self._published = state.sequence
         self._late: asyncio.TimerHandle | None = None
         self._owning: asyncio.Lock | None = None
@@ -131,8 +132,7 @@ class Journal:
 
         Raises `SessionHeld` while another process is at work on it, `UsageError` for a journal that may only read.
         """
-        if self.writer.name == READER:
-            self._refuse_to_write()
+        self._check_writer()
         if self._reserving is not None:
             await asyncio.wait([self._reserving])
         if self.ours:
@@ -141,8 +141,9 @@ class Journal:
         async with self._owning:
             await self._claim()
 
-    def _refuse_to_write(self) -> None:
-        raise UsageError(f"session {self.state.session_id} was opened read-only; open it to write")
+    def _check_writer(self) -> None:
+        if self.writer.name == READER:
+            raise UsageError(f"session {self.state.session_id} was opened read-only; open it to write")
 
     async def _claim(self) -> None:
         if self.ours:
@@ -244,8 +245,7 @@ class Journal:
 
     async def put_blob(self, data: bytes) -> str:
         """Keep these bytes, durably, for facts to refer to. Raises `UsageError` for a journal that may only read."""
-        if self.writer.name == READER:
-            self._refuse_to_write()
+        self._check_writer()
         return await self.store.put_blob(self.audience.blob(data))
 
     async def keep_state(self) -> None:
@@ -274,12 +274,12 @@ class Journal:
         write = self._submit()
         if not write.done():
             self._reserving = write
-        await asyncio.shield(write)
+        await self._landed(write)
 
     async def post(self, fact: Fact, context: EventContext | None = None) -> None:
         """Leave this fact for the session's writer to record, durably."""
         session_id = self.state.session_id
-        (fact,) = self.audience.clean((fact,), self.state.session_id)
+        (fact,) = self.audience.clean((fact,), session_id)
         letter = unplaced(fact, context or self.context, self.now(), session_id)
         await self.store.post(session_id, letter)
         if letter.context.turn_id and self.state.status_of(letter.context.turn_id) is None:
@@ -320,9 +320,16 @@ class Journal:
         if self.broken is not None:
             raise self.broken
         write = self._submit() if self._staged else self._write
-        if write is not None and not write.done():
-            await asyncio.shield(write)
-        elif write is not None and (error := write.exception()):
+        if write is not None:
+            await self._landed(write)
+
+    async def _landed(self, write: asyncio.Future[None]) -> None:
+        """Wait for the append, which goes on when the waiting is cancelled. A shield would cost two more callbacks."""
+        if not write.done():
+            waiter = write.get_loop().create_future()
+            self._landing.setdefault(write, []).append(waiter)
+            await waiter
+        elif error := write.exception():
             raise error
 
     def flush_within(self, seconds: float) -> None:
@@ -350,7 +357,7 @@ class Journal:
             )
         except BaseException as error:
             self.broken = error
-            self.fail(error)
+            self.audience.fail(error)
             raise
         self._write = write
         if write.done():
@@ -361,6 +368,9 @@ class Journal:
 
     def _finished(self, write: asyncio.Future[None], events: list[Event]) -> None:
         error = write.exception()
+        for waiter in self._landing.pop(write, ()):
+            if not waiter.done():
+                waiter.set_exception(error) if error else waiter.set_result(None)
         if write is self._reserving:
             self._reserving = None
         if error is None:
@@ -370,28 +380,18 @@ class Journal:
         if isinstance(error, AccountExceeded) and not self._staged and take_back(self.state, events):
             self._write = None
             return
-        if self.broken is None:
-            self.broken = error
-        self.fail(error)
-
-    def fail(self, error: BaseException) -> None:
-        """Let those who follow know that nothing more will come, and why."""
+        self.broken = self.broken or error
         self.audience.fail(error)
 
     def publish(self, signal: Signal) -> None:
         """Show a signal to those who follow now."""
         self.audience.signal(signal, self.state.session_id)
 
-    @property
-    def followed(self) -> bool:
-        """Whether anybody would see a signal."""
-        return self.audience.listening
-
     def follow(self, turn_id: str = "", *, after: int | None = None) -> Follower:
         """Every event above `after` (None: from now on), and signals; with `turn_id` those of that turn, to its end."""
         feed = self.audience.join(self._published)
-        after = feed.count if after is None else after
-        follower = Follower(feed, self._read, OfTurn(turn_id), after=after, last_of=turn_id)
+        start = feed.count if after is None else after
+        follower = Follower(feed, self._read, OfTurn(turn_id), after=start, last_of=turn_id)
         if self.broken is not None:
             follower.fail(self.broken)
         return follower

@@ -226,7 +226,7 @@ class Runner:
 
     def _fail(self, error: Exception) -> None:
         self._failure = error
-        self.journal.fail(error)
+        self.journal.audience.fail(error)
         waiters, self._waiters = self._waiters, {}
         for waiter in chain.from_iterable(waiters.values()):
             if not waiter.done():

@@ -81,7 +81,7 @@ class Watch:
             self._words.append(piece)
             if self._timer is None:
                 self._timer = asyncio.get_running_loop().call_later(self._wait, self.keep)
-        if not journal.followed:
+        if not journal.audience.listening:
             return
         if kind == "text":
             journal.publish(TextDelta(turn_id=self._turn_id, message_id=self.message_id, text=piece))

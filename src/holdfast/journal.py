@@ -355,7 +355,7 @@ class Journal:
                 epoch=self.epoch,
                 terms=self._terms(),
             )
-        except BaseException as error:
+        except BaseException as error:  # whatever it is, what is folded here is on no log
             self.broken = error
             self.audience.fail(error)
             raise

@@ -82,7 +82,7 @@ class Scope:
             value = self._values[key] = value.make()
         if self._outbox is not None and isinstance(value, PerCall):
             value = value.for_call(self._call_id, self._outbox)
-        return value  # type: ignore[no-any-return]
+        return value  # type: ignore[no-any-return]  # what stands under a key is of its type
 
     def __contains__(self, key: Key[T]) -> bool:
         return key in self._values

@@ -273,7 +273,7 @@ class Unit(Future[T]):
         """Step our own code, and what it asks to be done. What that comes to does not matter once it was left."""
         try:
             yield
-        except BaseException as thrown:
+        except BaseException as thrown:  # here and below: whoever steps others passes on whatever is thrown
             error = thrown
         value: Any = None
         stragglers = self._stragglers

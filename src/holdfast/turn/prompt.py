@@ -127,4 +127,4 @@ async def once(content: Content | Sequence[Message]) -> tuple[Transcript, dict[s
     if said and len(said) == len(content):
         return Transcript(repair(said)), {}
     held = Held()
-    return Transcript([await take_in(content, held.put)]), held  # type: ignore[arg-type]
+    return Transcript([await take_in(content, held.put)]), held  # type: ignore[arg-type]  # not only messages: content

@@ -120,7 +120,7 @@ def _answer(call: ToolCall, message: Message | None) -> Message:
             provider_id=call.provider_id,
         )
         return tool_message(result)
-    result = message.content[0]  # type: ignore[assignment]
+    result = message.content[0]  # type: ignore[assignment]  # of a message with one result, see above
     content = tuple(part for part in result.content if not _is_empty(part)) or (Text(text=NO_OUTPUT),)
     if result.provider_id == call.provider_id and content == result.content:
         return message

@@ -71,6 +71,7 @@ from holdfast import (
     Context,
     Guard,
     PaymentRequest,
+    Receipt,
     Request,
     Rule,
     Runtime,
@@ -82,7 +83,6 @@ from holdfast import (
 from holdfast.drivers.sim import Sim, Step, call, calls, say
 from holdfast.events import OutputMessageCompleted, ToolCompleted
 from holdfast.facts.guards import GuardDecided
-from holdfast.services import Receipt
 
 CUSTOMERS = "*@customers.example.com"
 

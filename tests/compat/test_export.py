@@ -54,6 +54,7 @@ from holdfast.events import (
     CallResolved,
     Event,
     EventContext,
+    Fact,
     HookDecided,
     InputMessage,
     OutputMessageCompleted,
@@ -68,7 +69,7 @@ from holdfast.events import (
 )
 from holdfast.events import Failure as Fault
 from holdfast.hook import Hook, HookEvent
-from holdfast.messages import Message, Text, ToolCall, ToolResult, user_message
+from holdfast.messages import CallStatus, Message, Text, ToolCall, ToolResult, user_message
 from tests.compat.recordings import SECRET, TITLED, exported, traced
 from tests.golden import facts
 
@@ -262,10 +263,10 @@ TURN = "turn_" + "0b" * 16
 CALL = "call_" + "0b" * 16 + "_1_0"
 
 
-def log(*data: object, name: str = "pay") -> list[Event]:
+def log(*data: Fact, name: str = "pay") -> list[Event]:
     """A log with one turn that has asked for one call, and then this."""
     asked = Message(id="message_r", role="assistant", content=(ToolCall(id=CALL, name=name, arguments="{}"),))
-    begun = (
+    begun: tuple[Fact, ...] = (
         SessionCreated(agent="desk"),
         InputMessage(message=user_message("Pay."), turn_id=TURN),
         TurnStarted(inputs=("message_i",), manifest="sha256:m"),
@@ -274,12 +275,12 @@ def log(*data: object, name: str = "pay") -> list[Event]:
     return [
         Event(
             id=f"event_{number}",
-            type=fact.kind,  # type: ignore[attr-defined]
+            type=fact.kind,
             ts=datetime(2026, 5, 24, 12, tzinfo=UTC),
             session_id="session_" + "0a" * 16,
             sequence=number,
             context=EventContext(turn_id=TURN),
-            data=fact,  # type: ignore[arg-type]
+            data=fact,
         )
         for number, fact in enumerate((*begun, *data), 1)
     ]
@@ -291,8 +292,8 @@ def started(name: str = "pay") -> ToolStarted:
     )
 
 
-def completed(status: str, name: str = "pay") -> ToolCompleted:
-    result = ToolResult(call_id=CALL, name=name, content=(Text(text=SECRET),), status=status)  # type: ignore[arg-type]
+def completed(status: CallStatus, name: str = "pay") -> ToolCompleted:
+    result = ToolResult(call_id=CALL, name=name, content=(Text(text=SECRET),), status=status)
     return ToolCompleted(result=result, attempt=1)
 
 

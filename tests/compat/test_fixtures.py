@@ -37,10 +37,10 @@ from holdfast.compat.agent_sdk.envelope import (
 )
 from holdfast.compat.agent_sdk.filters import CompiledFilter, EventFilter, QueueBounds, include
 from holdfast.compat.agent_sdk.ids import CLASSES, check_id
-from holdfast.compat.agent_sdk.payloads import PendingEffect
+from holdfast.compat.agent_sdk.payloads import PendingEffect, Recovery
 from holdfast.compat.agent_sdk.policy import CapturePolicy, missing
 from holdfast.compat.agent_sdk.queue import read as read_bounded
-from holdfast.compat.agent_sdk.records import Effect, Entry, JournalRecord, intent, recovery
+from holdfast.compat.agent_sdk.records import Effect, Entry, JournalRecord, intent, record
 from holdfast.compat.agent_sdk.refs import (
     CorrelationEntry,
     DestinationRef,
@@ -51,7 +51,7 @@ from holdfast.compat.agent_sdk.refs import (
 )
 from holdfast.compat.agent_sdk.stream import Delta, LiteralRule
 from holdfast.compat.agent_sdk.telemetry import Projection, SinkQueue
-from holdfast.compat.agent_sdk.tools import registry, route
+from holdfast.compat.agent_sdk.tools import EffectClass, RiskClass, registry, route
 from holdfast.drivers.sim import Sim, call, say
 from holdfast.store import digest_of
 from tests.compat.recordings import (
@@ -254,7 +254,8 @@ def unsafe_pending() -> JournalRecord:
         idempotency_key="idem.tool.1",
         unsafe_pending_reason="terminal result append failed after external operation",
     )
-    return recovery(journal_run(), entry(2, "recovery", "marker"), "terminal result append failed", [pending])
+    payload = Recovery(unsafe_pending=(pending,), recovery_reason="terminal result append failed")
+    return record(journal_run(), entry(2, "recovery", "marker"), payload)
 
 
 JOURNALS: Made = {"effect-intent": tool_intent, "recovery-unsafe-pending": unsafe_pending}
@@ -304,7 +305,8 @@ async def test_a_decision_is_written_alike_to_the_letter(name: str) -> None:
 def registered() -> JsonObject:
     made = []
     capabilities = []
-    for name, effect, risk in (("write", "Write", "High"), ("read", "Read", "Low")):
+    kinds: list[tuple[str, EffectClass, RiskClass]] = [("write", "Write", "High"), ("read", "Read", "Low")]
+    for name, effect, risk in kinds:
         policy = PolicyRef(kind="approval", id=f"policy.approval.{name}")
         schema = SidecarRef(sidecar_id=f"sidecar.schema.{name}", kind="tool_schema", version="v1")
         named = f"workspace_{name}"
@@ -315,8 +317,8 @@ def registered() -> JsonObject:
             route(
                 named,
                 policies=[policy],
-                effect=effect,  # type: ignore[arg-type]
-                risk=risk,  # type: ignore[arg-type]
+                effect=effect,
+                risk=risk,
                 capability_id=f"cap.tool.{name}",
             )
         )
@@ -466,7 +468,7 @@ async def hot_path() -> JsonObject:
             )
         )
         unread = [Unread(published) for published in events]
-        frames = read_bounded(unread, wanted)  # type: ignore[arg-type]
+        frames = read_bounded(unread, wanted)  # type: ignore[arg-type]  # events whose payload tells on its reader
         return {
             "matched_envelope": [frame.event.envelope.event_kind for frame in frames] == ["run_completed"],
             "indexed_fields": wanted.indexed_fields,

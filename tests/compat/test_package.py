@@ -1,6 +1,7 @@
 """Packages: what changes a fingerprint and what does not, the rules, and manifests of ours as packages."""
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -227,6 +228,22 @@ def test_a_package_that_breaks_a_rule_is_refused(what: str) -> None:
 def test_what_is_no_package_has_no_fingerprint(text: str) -> None:
     with pytest.raises(UsageError):
         fingerprint(read_package(text))
+
+
+@pytest.mark.parametrize("made", [build, check_package])
+@pytest.mark.parametrize(
+    "part", [{"capabilities": None}, {"capabilities": [3]}, {"provider_route": []}, {"hooks": [{}]}]
+)
+def test_what_is_no_whole_package_is_refused_wherever_one_is_taken(
+    part: dict[str, Any], made: Callable[[JsonObject], object]
+) -> None:
+    with pytest.raises(UsageError, match="not a"):
+        made({**rich(), **part})
+
+
+def test_a_delta_of_nothing_is_none() -> None:
+    with pytest.raises(UsageError, match="another package"):
+        apply_delta(rich(), {})
 
 
 def test_a_delta_makes_the_next_package_and_leaves_this_one() -> None:

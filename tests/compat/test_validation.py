@@ -234,3 +234,8 @@ def test_every_setting_of_a_contract_stands_in_a_package() -> None:
         )
     ]
     assert len({json.dumps(item, sort_keys=True) for item in shown}) == 5
+
+
+def test_without_an_answer_none_fits() -> None:
+    judged = judge(contract("schema.a", {"type": "object"}), [])
+    assert (judged.fits, judged.records) == (False, ())

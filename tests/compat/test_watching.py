@@ -15,6 +15,7 @@ from holdfast.compat.agent_sdk.kinds import FAMILIES, PROGRESS, TERMINAL, family
 from holdfast.compat.agent_sdk.policy import (
     CapturePolicy,
     Grant,
+    Missing,
     allowed,
     captures_raw,
     code_of,
@@ -162,12 +163,13 @@ def test_what_is_missing_denies_and_is_never_worth_a_retry(what: Any) -> None:
 
 
 def test_failures_of_missing_parts_are_told_apart() -> None:
-    assert [failure_of(what)[0] for what in ("journal_append", "adapter", "approval_dispatcher", "sink")] == [  # type: ignore[arg-type]
-        "JournalFailure",
-        "IsolationFailure",
-        "ApprovalFailure",
-        "PolicyDenial",
-    ]
+    failures: dict[Missing, str] = {
+        "journal_append": "JournalFailure",
+        "adapter": "IsolationFailure",
+        "approval_dispatcher": "ApprovalFailure",
+        "sink": "PolicyDenial",
+    }
+    assert {what: failure_of(what)[0] for what in failures} == failures
 
 
 def test_nothing_is_allowed_that_nobody_granted() -> None:
@@ -319,6 +321,8 @@ def test_a_text_is_found_across_pieces_within_the_window() -> None:
     assert matches(narrow, pieces("ab", "é" * 9, "c", "ABC")) == []
     loose = LiteralRule("r", "abc", "stop_run", ("assistant_text",), case_sensitive=False)
     assert matches(loose, pieces("A", "Bc")) == ["delta.1"]
+    (found,) = loose.feed(pieces("İİxAbCx")[0])
+    assert found.match_sha256 == digest_of(b"AbC")
 
 
 def test_hidden_thoughts_secrets_and_other_channels_are_not_watched() -> None:

@@ -67,4 +67,6 @@ def family_of(kind: str) -> str:
     try:
         return FAMILIES[kind]
     except KeyError:
-        raise UsageError(f"there is no event kind {kind!r}; see holdfast.compat.agent_sdk.FAMILIES") from None
+        raise UsageError(
+            f"there is no event kind {kind!r}; see holdfast.compat.agent_sdk.kinds.FAMILIES"
+        ) from None

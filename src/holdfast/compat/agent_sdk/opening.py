@@ -23,9 +23,10 @@ NO_ROUTE: JsonObject = {"route_id": "provider.unknown", "model_id": "model.unkno
 class Named:
     """What each turn ran under, as far as it is known, by the digest of its manifest."""
 
-    def __init__(self, packages: Packages, agent: str = "") -> None:
+    def __init__(self, packages: Packages) -> None:
         self.packages = packages
-        self.agent = agent
+        self.agent = ""
+        """The name of the session's agent, once the log has told it."""
         self._fingerprints = {digest: fingerprint(package) for digest, package in packages.items()}
 
     def context(self, event: Event, manifest: str) -> RunContext:

@@ -8,7 +8,8 @@ apply_delta(package, delta)   the next package; a package itself never changes
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from holdfast.compat.agent_sdk.canonical import JsonObject, by, canonical, parse
@@ -88,14 +89,21 @@ def canonical_snapshot(package: JsonObject) -> JsonObject:
 
     Raises `UsageError` when parts are missing or not what they should be.
     """
-    try:
+    with _reading():
         whole = with_hook_sidecars(_pruned(package))
         whole = {**{name: [] for name in _LISTS}, **whole}
         snapshot = {name: _sorted(name, whole[name]) for name in FIELDS if name != "fingerprint_manifest"}
         snapshot["fingerprint_manifest"] = _manifest(whole)
+    return snapshot
+
+
+@contextmanager
+def _reading() -> Iterator[None]:
+    """What is missing or of another type in plain data is the caller's mistake, and said."""
+    try:
+        yield
     except (KeyError, TypeError, AttributeError) as error:
         raise UsageError(f"this is not a whole package: {type(error).__name__} at {error}") from error
-    return snapshot
 
 
 def _pruned(value: Any) -> Any:
@@ -190,14 +198,20 @@ def _manifest(package: JsonObject) -> JsonObject:
 
 def build(package: JsonObject) -> JsonObject:
     """The package with its computed parts made anew. Raises `UsageError` when it breaks a rule."""
-    made = with_hook_sidecars(_pruned(package))
-    made = {**made, "fingerprint_manifest": _manifest(made)}
+    with _reading():
+        made = with_hook_sidecars(_pruned(package))
+        made = {**made, "fingerprint_manifest": _manifest(made)}
     check_package(made)
     return made
 
 
 def check_package(package: JsonObject) -> None:
     """Raise `UsageError` for the first rule that this package breaks."""
+    with _reading():
+        _check(package)
+
+
+def _check(package: JsonObject) -> None:
     if package.get("schema_version") != 1:
         raise UsageError(f"a package has schema_version 1, this one {package.get('schema_version')!r}")
     for name in ("route_id", "model_id"):
@@ -225,7 +239,7 @@ def _check_outputs(package: JsonObject) -> None:
 
 def apply_delta(package: JsonObject, delta: JsonObject) -> JsonObject:
     """The package that follows from this one. Raises `UsageError` for a delta that was made for another."""
-    if delta["previous_fingerprint"] != fingerprint(package):
+    if delta.get("previous_fingerprint") != fingerprint(package):
         raise UsageError("this delta was made for another package; make it anew from the present one")
     gone = set(delta.get("deactivated_capability_ids", ()))
     kept = [item for item in package["capabilities"] if item["capability_id"] not in gone]

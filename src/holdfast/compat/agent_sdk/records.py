@@ -4,17 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from msgspec import structs
+
 from holdfast.compat.agent_sdk.canonical import Wire
 from holdfast.compat.agent_sdk.envelope import CausalRef, RunContext
 from holdfast.compat.agent_sdk.ids import Privacy, check_id, journal_cursor
-from holdfast.compat.agent_sdk.payloads import (
-    RECORD_KINDS,
-    EffectIntent,
-    EffectKind,
-    Payload,
-    PendingEffect,
-    Recovery,
-)
+from holdfast.compat.agent_sdk.payloads import RECORD_KINDS, EffectIntent, EffectKind, Payload
 from holdfast.compat.agent_sdk.refs import (
     CorrelationEntry,
     DestinationRef,
@@ -163,25 +158,14 @@ def intent(run: RunContext, entry: Entry, effect: Effect) -> JournalRecord:
         idempotency_key=effect.idempotency_key,
         redacted_summary=effect.summary,
     )
-    about = Entry(
-        record_id=entry.record_id,
-        journal_seq=entry.journal_seq,
-        timestamp_millis=entry.timestamp_millis,
-        family=entry.family,
-        kind=entry.kind,
+    about = structs.replace(
+        entry,
         subject=effect.subject,
         related=(entity("effect", effect.effect_id),),
         destination=effect.destination,
-        attempt_id=entry.attempt_id,
         idempotency_key=effect.idempotency_key,
-        tags=entry.tags,
     )
     return record(run, about, payload)
-
-
-def recovery(run: RunContext, entry: Entry, why: str, pending: Iterable[PendingEffect]) -> JournalRecord:
-    """The record that these effects are open, and why."""
-    return record(run, entry, Recovery(unsafe_pending=tuple(pending), recovery_reason=why))
 
 
 def check_journal(records: Iterable[JournalRecord]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Generic, Literal, TypeVar
 
 from holdfast.compat.agent_sdk.canonical import Wire
 from holdfast.compat.agent_sdk.ids import Privacy, Retention, Trust, check_id, pascal
@@ -34,12 +34,14 @@ class CorrelationEntry(Wire, frozen=True, kw_only=True):
     value: str
 
 
-class PolicyRef(Wire, frozen=True, kw_only=True):
-    """A policy by name."""
+K = TypeVar("K", bound=str)
 
-    kind: PolicyKind
+
+class Ref(Wire, Generic[K], frozen=True, kw_only=True):
+    """Something by its kind and name. Raises `UsageError` for a name that may not be an identifier."""
+
+    kind: K
     id: str
-    version: str | None = None
 
     def __post_init__(self) -> None:
         check_id(self.id)
@@ -47,69 +49,37 @@ class PolicyRef(Wire, frozen=True, kw_only=True):
     def __repr__(self) -> str:
         return f"{pascal(self.kind)}:redacted"
 
-    @property
-    def order(self) -> str:
-        """What lists of policies are sorted by: the kind in Pascal case, the id, and the version or nothing."""
-        return f"{pascal(self.kind)}:{self.id}:{self.version or ''}"
+
+class PolicyRef(Ref[PolicyKind], frozen=True, kw_only=True):
+    """A policy by name."""
+
+    version: str | None = None
 
 
-class SourceRef(Wire, frozen=True, kw_only=True):
+class SourceRef(Ref[SourceKind], frozen=True, kw_only=True):
     """Where something came from."""
 
-    kind: SourceKind
-    id: str
     trust: Trust
     privacy: Privacy
     correlation: tuple[CorrelationEntry, ...] = ()
     redacted_summary: str | None = None
 
-    def __post_init__(self) -> None:
-        check_id(self.id)
 
-    def __repr__(self) -> str:
-        return f"{pascal(self.kind)}:redacted"
-
-
-class DestinationRef(Wire, frozen=True, kw_only=True):
+class DestinationRef(Ref[DestinationKind], frozen=True, kw_only=True):
     """Where something goes."""
 
-    kind: DestinationKind
-    id: str
     privacy: Privacy
     retention: Retention
     correlation: tuple[CorrelationEntry, ...] = ()
     redacted_summary: str | None = None
 
-    def __post_init__(self) -> None:
-        check_id(self.id)
 
-    def __repr__(self) -> str:
-        return f"{pascal(self.kind)}:redacted"
-
-
-class EntityRef(Wire, frozen=True, kw_only=True):
+class EntityRef(Ref[EntityKind], frozen=True, kw_only=True):
     """What something is about."""
 
-    kind: EntityKind
-    id: str
     source: SourceRef | None = None
     privacy: Privacy
     redacted_summary: str | None = None
-
-    def __post_init__(self) -> None:
-        check_id(self.id)
-
-    def __repr__(self) -> str:
-        return f"{pascal(self.kind)}:redacted"
-
-
-class LineageRef(Wire, frozen=True, kw_only=True):
-    """The way something took."""
-
-    lineage_id: str
-    source: SourceRef
-    destination: DestinationRef | None = None
-    policy_refs: tuple[PolicyRef, ...]
 
 
 def entity(kind: EntityKind, name: str) -> EntityRef:

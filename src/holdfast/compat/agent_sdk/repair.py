@@ -187,7 +187,7 @@ class Judged(Wire, frozen=True, kw_only=True):
     @property
     def fits(self) -> bool:
         """Whether a valid answer was found."""
-        return self.reports[-1].fits
+        return bool(self.reports) and self.reports[-1].fits
 
 
 def judge(contract: OutputContract, answers: Sequence[tuple[Candidate, str | bytes]]) -> Judged:

@@ -97,7 +97,7 @@ class LiteralRule:
     def _find(self, seen: str) -> int:
         if self.case_sensitive:
             return seen.find(self.text)
-        return seen.lower().find(self.text.lower())
+        return _lower(seen).find(_lower(self.text))
 
     def _matched(self, delta: Delta, words: str) -> Intervention:
         body = words.encode()
@@ -110,6 +110,11 @@ class LiteralRule:
             match_byte_length=len(body),
             redacted_summary=f"stream rule matched {len(body)} bytes",
         )
+
+
+def _lower(text: str) -> str:
+    """In small letters, each in its place: a letter that would become two stays as it is."""
+    return "".join(small if len(small := it.lower()) == 1 else it for it in text)
 
 
 def _last_bytes(text: str, limit: int) -> str:

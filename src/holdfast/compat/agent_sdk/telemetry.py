@@ -77,7 +77,6 @@ class SinkQueue:
     capture: CapturePolicy = field(default_factory=CapturePolicy)
     waiting: list[Projection] = field(default_factory=list)
     acknowledged: int = 0
-    _sent: int = 0
 
     def effective(self, asked: Capture) -> str:
         """How much of content this sink is told when this much is asked for."""

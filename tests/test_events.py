@@ -2,6 +2,8 @@
 
 import json
 import re
+from importlib import import_module
+from pkgutil import iter_modules
 from typing import Any, get_args
 
 import msgspec
@@ -9,12 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from holdfast import facts
 from holdfast.errors import NotEncodable, StoreCorrupt
 from holdfast.events import (
     KINDS,
     TURN_ENDS,
     Event,
     EventContext,
+    Fact,
     SessionUpdated,
     UnknownFact,
     decode_event,
@@ -32,6 +36,13 @@ def test_a_golden_event_is_read_as_what_it_was(name: str) -> None:
 @pytest.mark.parametrize("name", FACTS)
 def test_a_golden_event_is_written_as_the_same_bytes_again(name: str) -> None:
     assert encode_event(decode_event(golden(name))) == golden(name)
+
+
+def test_every_fact_of_every_subject_is_among_the_kinds() -> None:
+    for module in iter_modules(facts.__path__, "holdfast.facts."):
+        import_module(module.name)
+    made = {it for it in Fact.__subclasses__() if it.__module__.startswith("holdfast.")}
+    assert made - {UnknownFact} == set(KINDS.values())
 
 
 def test_every_kind_has_a_golden_event_and_every_golden_event_a_kind() -> None:

@@ -15,8 +15,7 @@ import msgspec
 from msgspec import Struct, field
 
 from holdfast.errors import DriverErrorKind, NotEncodable, StoreCorrupt
-from holdfast.facts import deliveries as _deliveries  # noqa: F401 - its facts are among the kinds
-from holdfast.facts import hooks as _hooks  # noqa: F401
+from holdfast.facts import answers, asks, budgets, compaction, deliveries, drift, guards, hooks, policies
 from holdfast.facts.answers import OutputChecked as OutputChecked
 from holdfast.facts.answers import OutputContract
 from holdfast.facts.asks import AskAnswered as AskAnswered
@@ -291,9 +290,16 @@ class UnknownFact(Fact, frozen=True, kw_only=True, omit_defaults=True):
     data: Any
 
 
-KINDS: dict[str, type[Fact]] = {fact.kind: fact for fact in Fact.__subclasses__() if fact.kind}
-"""Every kind of fact, by its event type. Those about budgets are in `spending`, those about
-summaries in `compaction`."""
+_FACTS: tuple[type[Fact], ...] = (
+    SessionCreated, SessionUpdated, InputMessage, TurnStarted, TurnSteered, TurnRecovered, TurnCompleted,
+    TurnFailed, TurnCancelled, OutputMessageCompleted, OutputMessageShown, OutputMessageReplaced,
+    ReasonFailed, ToolStarted, ToolCompleted, CallResolved, HookDecided, FileWritten, FileDeleted,
+    *answers.FACTS, *asks.FACTS, *budgets.FACTS, *compaction.FACTS, *deliveries.FACTS, *drift.FACTS,
+    *guards.FACTS, *hooks.FACTS, *policies.FACTS,
+)  # fmt: skip
+
+KINDS: dict[str, type[Fact]] = {fact.kind: fact for fact in _FACTS}
+"""Every kind of fact, by its event type: those above, and those of each subject."""
 
 
 TURN_ENDS: frozenset[str] = frozenset({TurnCompleted.kind, TurnFailed.kind, TurnCancelled.kind})

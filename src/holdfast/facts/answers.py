@@ -39,3 +39,7 @@ class OutputChecked(Fact, frozen=True, kw_only=True, omit_defaults=True, gc=Fals
     problems: tuple[str, ...] = ()
     repair: Message | None = None
     """What the model is told; None where it reads it as the call's result, or is not asked again."""
+
+
+FACTS: tuple[type[Fact], ...] = (OutputChecked,)
+"""The kinds of this subject."""

@@ -62,3 +62,7 @@ class CompactionAsked(Fact, frozen=True, kw_only=True, omit_defaults=True, gc=Fa
 
     kind: ClassVar[str] = "context.compaction.asked"
     by: str
+
+
+FACTS: tuple[type[Fact], ...] = (ContextCompacted, CompactionFailed, CompactionAsked)
+"""The kinds of this subject."""

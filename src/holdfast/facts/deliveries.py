@@ -44,6 +44,10 @@ class SinkDelivered(Fact, frozen=True, kw_only=True, omit_defaults=True, gc=Fals
     retry_at: datetime | None = None
 
 
+FACTS: tuple[type[Fact], ...] = (SinkOwed, SinkStarted, SinkDelivered)
+"""The kinds of this subject."""
+
+
 class Owed(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A delivery that has not been made."""
 

@@ -27,3 +27,7 @@ class Drifted(Fact, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """Who wanted it to go on, where a person did."""
     layers: str = ""
     """The digest of the blob with the layers that make `after`."""
+
+
+FACTS: tuple[type[Fact], ...] = (Drifted,)
+"""The kinds of this subject."""

@@ -44,6 +44,10 @@ class GuardDecided(Fact, frozen=True, kw_only=True, omit_defaults=True, gc=False
         )
 
 
+FACTS: tuple[type[Fact], ...] = (GuardDecided,)
+"""The kinds of this subject."""
+
+
 class Withheld(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The replies of a turn that guards withheld."""
 

@@ -30,6 +30,10 @@ class HooksRun(Fact, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     reason: str = ""
 
 
+FACTS: tuple[type[Fact], ...] = (HooksOwed, HooksRun)
+"""The kinds of this subject."""
+
+
 class Aftermath(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Hooks after a turn of which nobody has said yet that they ran."""
 

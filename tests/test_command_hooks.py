@@ -16,11 +16,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from holdfast import FILES, Agent, CommandHook, Config, DiskFiles, Hook, HookEvent, Runtime, TurnResult, tool
+from holdfast.capability import Capability
 from holdfast.commands.hook import CommandFailed, read_decision
 from holdfast.drivers.sim import Sim, calls, say
 from holdfast.errors import ConfigError, MissingExecutor
 from holdfast.events import HookDecided
 from holdfast.facts.hooks import HooksRun
+from holdfast.hook import Modify
 from holdfast.testing import crashtest
 
 RAN: list[str] = []
@@ -203,6 +205,67 @@ async def test_what_a_failing_command_says_is_recorded_without_what_it_was_lent(
     assert SECRET not in read
 
 
+KEY = "-----BEGIN KEY-----\nMIIEvQIBADANBgkqhkiG9w0BAQEFAASC\nBKcwggSjAgEAAoIBAQC7VJTUt9Us8cKj\n-----END KEY-----"
+
+
+@pytest.mark.parametrize(
+    ("value", "source"),
+    [
+        (SECRET, "print('x' * 400, T, 'y' * (200 - len(T) // 2), file=sys.stderr)"),
+        (SECRET, "print(T + ' ' * (2000 - len(T) // 2), file=sys.stderr)"),
+        (KEY, "print('bad key', T, file=sys.stderr)"),
+        (KEY, "print('bad key', repr(T), file=sys.stderr)"),
+        (KEY, "print(T.splitlines()[2], file=sys.stderr)"),
+    ],
+    ids=["cut in two", "cut in two by blanks", "of many lines", "escaped", "one of its lines"],
+)
+async def test_no_part_of_what_a_command_was_lent_is_recorded(value: str, source: str) -> None:
+    source = f"import os, sys; T = os.environ['TOKEN']; {source}; sys.exit(1)"
+    _, facts, read = await play(command(source, environment={"TOKEN": value}))
+    for line in value.splitlines():
+        for place in range(len(line) - 7):
+            assert line[place : place + 8] not in facts[0].reason + read
+
+
+async def test_a_reason_is_recorded_without_what_its_command_was_lent() -> None:
+    source = HEAR + "import os\n" + answering(decision="deny", reason="R").removeprefix(HEAR)
+    source = source.replace("'R'", "os.environ['TOKEN']")
+    _, facts, read = await play(command(source, environment={"TOKEN": SECRET}))
+    assert (facts[0].decision, facts[0].reason) == ("deny", "[withheld]")
+    assert SECRET not in read
+
+
+@pytest.mark.parametrize("text", ['{\n "to": "ann"\r\n}', '\n{"to":\t"ann" }\n'])
+async def test_arguments_of_several_lines_reach_a_command_as_one(text: str) -> None:
+    board = Sim.storyboard(calls(("send", text)), say("Done."))
+    source = answering(decision="deny", reason="seen")
+    async with Runtime() as runtime:
+        worker = Agent("x", model=board, tools=[send], config=Config(hooks=(command(source, guard=False),)))
+        session = await runtime.session(worker)
+        await session.run("Go.")
+        (read,) = [it.text for it in await session.messages() if it.role == "tool"]
+    assert read == "Denied: seen. Nothing was run."
+
+
+async def test_what_a_hook_before_it_broke_is_no_message_to_a_command(tmp_path: Path) -> None:
+    async def break_it(event: HookEvent) -> Modify:
+        return Modify(arguments='{"to": "ann"}, "nonce": "known"')
+
+    space = Capability(name="a", hooks=(Hook(id="a:break", point="before_tool", run=break_it),))
+    out = tmp_path / "started"
+    later = command(f"open({str(out)!r}, 'w')", guard=False)
+    board = Sim.storyboard(calls(("send", {"to": "ann"})), say("Done."))
+    async with Runtime() as runtime:
+        session = await runtime.session(
+            Agent("x", model=board, tools=[send], capabilities=[space], config=Config(hooks=(later,)))
+        )
+        await session.run("Go.")
+        (read,) = [it.text for it in await session.messages() if it.role == "tool"]
+    assert not out.exists()
+    assert read.startswith("Error: invalid arguments for send")
+    assert RAN == []
+
+
 def alive(mark: str) -> list[str]:
     """Processes that have this word on their command line."""
     found = []
@@ -218,7 +281,7 @@ def alive(mark: str) -> list[str]:
 
 async def all_end(mark: str) -> None:
     """See that those who were killed are gone: that takes the system a moment."""
-    for _ in range(250):
+    for _ in range(1_500):
         if not alive(mark):
             return
         await asyncio.sleep(0.02)
@@ -241,7 +304,7 @@ async def test_a_command_that_never_ends_is_killed_with_all_its_children() -> No
     started = time.monotonic()
     _, facts, _ = await play(command(BROOD.replace("MARK", mark), timeout=0.5))
     assert "took longer than 0.5 s" in facts[0].reason
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 20
     await all_end(mark)
 
 
@@ -377,6 +440,11 @@ async def test_a_program_is_never_looked_for_in_a_relative_place(tmp_path: Path)
         {"argv": ("sh",), "cwd": "here"},
         {"argv": ("sh",), "timeout": 31.0},
         {"argv": ("sh",), "timeout": 0.0},
+        {"shell": "a\0b"},
+        {"argv": ("sh",), "environment": {"A=B": "x"}},
+        {"argv": ("sh",), "environment": {"": "x"}},
+        {"argv": ("sh",), "environment": {"A": "x\0"}},
+        {"argv": ("sh",), "environment": {"A": 1}},
     ],
 )
 def test_a_command_that_could_never_run_is_refused(wrong: dict[str, Any]) -> None:

@@ -229,7 +229,13 @@ def test_two_parameters_of_one_type_both_have_it() -> None:
 
 
 def test_the_docstring_describes_the_parameters_in_the_schema() -> None:
-    def book(place: str, nights: int = 1, *, note: Annotated[str, Meta(description="Its own.")]) -> None:
+    def book(
+        place: str,
+        nights: int = 1,
+        beds: Annotated[int, Meta(ge=1)] = 1,
+        *,
+        note: Annotated[str, Meta(description="Its own.")],
+    ) -> None:
         """Book a room.
 
         It is held for a day.
@@ -238,6 +244,7 @@ def test_the_docstring_describes_the_parameters_in_the_schema() -> None:
             place: Where to,
                 as a city: or a town.
             nights (int): How long.
+            beds: How many.
             note: Not this.
             stranger: Nobody asked.
 
@@ -249,8 +256,10 @@ def test_the_docstring_describes_the_parameters_in_the_schema() -> None:
     assert {name: it["description"] for name, it in properties.items()} == {
         "place": "Where to, as a city: or a town.",
         "nights": "How long.",
+        "beds": "How many.",
         "note": "Its own.",
     }
+    assert properties["beds"]["minimum"] == 1
     assert summary_of(inspect.getdoc(book) or "") == (
         "Book a room.\n\nIt is held for a day.\n\nReturns:\n    The number of the room."
     )

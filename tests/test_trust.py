@@ -180,6 +180,19 @@ ODD: dict[str, Callable[[Path], Any]] = {
     "an unknown point": lambda work: (work / ".holdfast/hooks.toml").write_text(
         HOOKS.replace("before_turn", "always")
     ),
+    "many directories": lambda work: [
+        (work / f".holdfast/{number}").mkdir() for number in range(MAX_FILES + 1)
+    ],
+    "deep directories": lambda work: (work / ".holdfast" / "/".join("d" * (MAX_FILES + 1))).mkdir(
+        parents=True
+    ),
+    "a name that is no text": lambda work: os.mkdir(os.fsencode(work) + b"/.holdfast/\xff"),
+    "a file whose name is no text": lambda work: os.close(
+        os.open(os.fsencode(work) + b"/.holdfast/\xff", os.O_CREAT)
+    ),
+    "a NUL in a command": lambda work: (work / ".holdfast/hooks.toml").write_text(
+        HOOKS.replace("scripts/shout.py", "scripts/\\u0000shout.py")
+    ),
     "two of one id": lambda work: (work / ".holdfast/hooks.toml").write_text(HOOKS * 2),
 }
 
@@ -258,6 +271,18 @@ async def test_a_program_of_the_directory_runs_where_it_is_executable(work: Path
     )
     trust(work)
     assert await heard(work) == "direct"
+
+
+async def test_what_a_line_for_a_shell_names_is_trusted_and_copied_with_it(work: Path) -> None:
+    line = f"cd . && '{sys.executable}' -I scripts/shout.py; true"
+    (work / ".holdfast/hooks.toml").write_text(
+        f'[[hooks]]\nid = "h"\npoint = "before_turn"\nshell = "{line}"\n'
+    )
+    trust(work)
+    assert await heard(work) == "trusted"
+    (work / "scripts/shout.py").write_text(SHOUT.replace("WORD", "evil"))
+    with pytest.raises(HooksRefused):
+        await heard(work)
 
 
 async def test_a_missing_program_is_found_when_the_manifest_is_made(work: Path) -> None:

@@ -14,10 +14,10 @@ from __future__ import annotations
 import re
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, get_args
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from holdfast.errors import ConfigError
 from holdfast.facts.guards import GuardAction, Place
@@ -70,8 +70,7 @@ Check = Callable[[Seen], Awaitable[Found | bool | None]]
 """Looks at something. True is `Found()`; None and False are nothing."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Guard:
+class Guard(Struct, frozen=True, kw_only=True, dict=True):
     """One guard: where it looks, what for, and what it does then.
 
     Raises `ConfigError` for one that could not work as it is written.
@@ -91,7 +90,9 @@ class Guard:
     """A pattern: the tools whose arguments and results it looks at. A guard on `tool_input` without expressions, words
     and function is against every call of them."""
     action: GuardAction = "block"
+    """Whether what it finds does not pass, passes without it (tools only), or passes and is noted."""
     code: str = ""
+    """Stable, for programs: what its findings are recorded under, in place of those in `CODES`."""
     reason: str = ""
     """In words, for the model and the record."""
     answer: str = REFUSAL
@@ -103,22 +104,27 @@ class Guard:
     without it such a guard holds whole messages back."""
     timeout: float = 5.0
     """Seconds that the function may take."""
-    sieve: Sieve = field(init=False, repr=False, compare=False)
-    pattern: Pattern = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         try:
-            self._set("where", (self.where,) if isinstance(self.where, str) else tuple(self.where))
-            self._set("expressions", tuple(self.expressions))
-            self._set("words", tuple(self.words))
-            self._set("pattern", read_pattern(self.tools))
-            self._set("sieve", Sieve(self.expressions, self.words))
+            where = (self.where,) if isinstance(self.where, str) else tuple(self.where)
+            structs.force_setattr(self, "where", where)
+            structs.force_setattr(self, "expressions", tuple(self.expressions))
+            structs.force_setattr(self, "words", tuple(self.words))
+            _ = self.pattern, self.sieve  # both raise for what cannot be read
             _check(self)
         except ConfigError as error:
             raise ConfigError(f"guard {self.id!r}: {error}") from None
 
-    def _set(self, name: str, value: Any) -> None:
-        object.__setattr__(self, name, value)
+    @cached_property
+    def sieve(self) -> Sieve:
+        """What finds its expressions and words."""
+        return Sieve(self.expressions, self.words)
+
+    @cached_property
+    def pattern(self) -> Pattern:
+        """The tools it looks at."""
+        return read_pattern(self.tools)
 
     @property
     def has_rules(self) -> bool:
@@ -159,9 +165,10 @@ _FIELDS = (
 def _check(guard: Guard) -> None:
     """Raise `ConfigError` for what cannot work."""
     speaks = [it for it in guard.where if it in ("stream", "output")]
-    if not CODE.fullmatch(str(guard.id)):
+    if not all(CODE.fullmatch(str(name)) for name in (guard.id, guard.code or guard.id)):
         raise ConfigError(
-            "its id has to be 1 to 64 letters, digits, _ . : and -, and begin with a letter or digit"
+            "its id, and its code if it has one, have to be 1 to 64 letters, digits, _ . : and -, and begin with a "
+            "letter or digit"
         )
     if not guard.where or not set(guard.where) <= set(get_args(Place)):
         raise ConfigError(f"where={guard.where!r}; choose from {', '.join(get_args(Place))}")
@@ -189,7 +196,10 @@ def _check_numbers(guard: Guard) -> None:
         raise ConfigError(f"timeout={guard.timeout!r}; give seconds above 0")
     if not guard.answer.strip():
         raise ConfigError("answer is empty; say what the user reads in place of the reply")
-    guard.answer.encode()
+    try:
+        f"{guard.answer}{guard.reason}".encode()
+    except UnicodeEncodeError as error:
+        raise ConfigError(f"answer and reason have to be text that can be written: {error.reason}") from None
 
 
 class Guards:
@@ -197,6 +207,7 @@ class Guards:
 
     def __init__(self, guards: tuple[Guard, ...]) -> None:
         self.every = guards
+        self._parts = {it.id: _apart(it) for it in guards}
         self.speech = tuple(it for it in guards if it.at("stream") or it.at("output"))
         """Those that look at what the model says."""
         blocking = [it for it in self.speech if it.action == "block"]
@@ -221,7 +232,7 @@ class Guards:
 
     def over(self, place: Place, tool: str) -> tuple[Guard, ...]:
         """Those that look at this tool's arguments, or results."""
-        return tuple(it for it in self.every if it.at(place, tool))
+        return tuple(part for it in self.every if it.at(place, tool) for part in self._parts[it.id])
 
 
 _SORTED: dict[tuple[int, ...], Guards] = {}
@@ -237,6 +248,13 @@ def guards_of(guards: tuple[Guard, ...]) -> Guards:
             _SORTED.clear()
         found = _SORTED[key] = Guards(guards)  # it holds them, so that their ids stay theirs
     return found
+
+
+def _apart(guard: Guard) -> tuple[Guard, ...]:
+    """The guard; as two where its function is to be asked about what its rules, which redact, leave."""
+    if guard.action != "redact" or guard.check is None or not guard.has_rules:
+        return (guard,)
+    return structs.replace(guard, check=None), structs.replace(guard, expressions=(), words=())
 
 
 def _bounded(guard: Guard) -> bool:

@@ -12,14 +12,15 @@ returns a decision or None. The first `Deny` wins.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
+from typing import ClassVar, Literal, get_args
 
 from msgspec import Struct
 
 from holdfast.asking import AskFor as AskFor
+from holdfast.errors import ConfigError
 from holdfast.messages import Message, ToolResult
 
 MAX_TIMEOUT = 30.0
@@ -92,6 +93,9 @@ class HookEvent(Struct, frozen=True, kw_only=True):
 class Hook:
     """An awaited function at one point of the turn."""
 
+    is_data: ClassVar[bool] = False
+    """Whether it is plain data, without code of this process."""
+
     id: str
     """Namespaced, such as `files:before_tool`; part of the manifest's digest. One that a capability brings begins with
     the capability's name, whatever it says here."""
@@ -105,19 +109,33 @@ class Hook:
     """Whether a result that it replaces is kept as a blob; otherwise it is on no disk."""
 
     @property
-    def seconds(self) -> float:
-        """How long it may take."""
-        return min(self.timeout, MAX_TIMEOUT)
-
-    @property
     def patience(self) -> float:
         """Seconds after which it is given up, whatever it waits for."""
-        return self.seconds
+        return min(self.timeout, MAX_TIMEOUT)
 
     def check(self) -> None:
         """Raise `ConfigError` when it could not run here, as far as that can be known before it does."""
+        if self.point not in get_args(Point):
+            points = ", ".join(get_args(Point))
+            raise ConfigError(f"hook {self.id}: there is no point {self.point!r}; choose from {points}")
+        if not callable(self.run):
+            raise ConfigError(f"hook {self.id}: run={self.run!r} is no async function")
+        if not self.timeout > 0:
+            raise ConfigError(f"hook {self.id}: timeout is {self.timeout!r}; give seconds above 0")
+
+    def check_outside(self, root: str) -> None:
+        """Raise `ConfigError` when the agent, which may write in this directory, could change what it runs. A function
+        of this process is nothing that it could change.
+        """
 
     def describe(self) -> dict[str, object]:
         """What of this hook changes behaviour, as plain data."""
         told = {"id": self.id, "point": self.point, "guard": self.guard, "timeout": self.timeout}
         return {**told, "keep_original": True} if self.keep_original else told
+
+
+def check_outside(hooks: Iterable[Hook], files: object) -> None:
+    """Raise `ConfigError` when whoever writes these files could change what a hook runs."""
+    root = getattr(files, "writable_root", "")
+    for hook in hooks if root else ():
+        hook.check_outside(root)

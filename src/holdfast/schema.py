@@ -267,7 +267,10 @@ def _field(tool: str, parameter: inspect.Parameter, hints: dict[str, Any], descr
     if parameter.name not in hints:
         raise ToolSignatureError(f"tool {tool!r}: parameter {parameter.name!r} has no type; annotate it")
     kind = hints[parameter.name]
-    if (text := described.get(parameter.name)) and typing.get_origin(kind) is not typing.Annotated:
+    annotated = getattr(kind, "__metadata__", ())
+    if (text := described.get(parameter.name)) and not any(
+        getattr(it, "description", "") for it in annotated
+    ):
         kind = typing.Annotated[kind, msgspec.Meta(description=text)]
     if parameter.default is parameter.empty:
         return (parameter.name, kind)

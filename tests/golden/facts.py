@@ -352,6 +352,17 @@ FACTS: dict[str, Fact] = {
         ),
     ),
     "ask.answered.3": AskAnswered(ask_id=ASK, verdict="answered", by="browser", result=GIVEN),
+    "ask.answered.4": AskAnswered(
+        ask_id=ASK,
+        verdict="answered",
+        by="browser",
+        result=GIVEN,
+        guarded=(
+            GuardDecided(
+                guard="keys", where="tool_output", action="redact", code="guard.words", call_id=CALL
+            ),
+        ),
+    ),
     "ask.expired.2": AskExpired(ask_id=ASK, result=GIVEN),
     "ask.voided": AskVoided(ask_id=ASK, call_id=CALL, reason="pay is not what it was"),
     "grant.used": GrantUsed(

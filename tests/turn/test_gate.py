@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -24,6 +25,7 @@ from holdfast import (
     tool,
 )
 from holdfast.drivers.sim import Sim, call, calls, fail, say
+from holdfast.errors import ConfigError
 from holdfast.events import HookDecided, PolicyDecided
 from holdfast.fold import fold
 from holdfast.hook import Hook, Point
@@ -208,6 +210,7 @@ FAILURES = {
     "raises": (ValueError("broken"), "ValueError: broken"),
     "hangs": (hang, "no answer within 5 s"),
     "cancels itself": (asyncio.CancelledError(), "CancelledError"),
+    "ends the program": (SystemExit(3), "SystemExit: 3"),
     "answers nonsense": (True, "TypeError: True is not a decision"),
     "answers no": (False, "TypeError: False is not a decision"),
     "answers what no log can hold": (Deny("\ud800"), "UnicodeEncodeError"),
@@ -420,3 +423,87 @@ async def test_the_next_input_is_not_lost_while_hooks_after_the_turn_run() -> No
     assert_sound(events)
     turns = {event.context.turn_id for event in events if event.type != "session.created"}
     assert turns == {one.id, two.id}, "every event is stamped with its own turn"
+
+
+async def test_hooks_after_a_turn_that_fail_are_recorded_with_the_turn_that_ended() -> None:
+    started = asyncio.Event()
+
+    async def broken(event: HookEvent) -> None:
+        started.set()
+        await asyncio.sleep(4)
+        raise ValueError("broken")
+
+    hooks = (hook(broken, "after_turn", name="late"), hook(broken, "after_turn", name="last", guard=True))
+    async with session_with(agent_of(say("first"), say("second"), hooks=hooks)) as session:
+        one = await session.send("one")
+        await started.wait()
+        two = await session.send("two")
+        assert (await two).text == "second"
+        events = await session.events()
+    failed = [(it.data.hook, it.context.turn_id) for it in events if isinstance(it.data, HookDecided)]
+    assert failed[:2] == [("late", one.id), ("last", one.id)]
+
+
+@pytest.mark.parametrize("decision", [Deny("no"), Interrupt("no")])
+async def test_no_hook_after_a_turn_keeps_the_next_from_running(decision: Any) -> None:
+    ran: list[str] = []
+
+    async def note_it(event: HookEvent) -> None:
+        ran.append(event.status)
+
+    await played(noting(hook(decision, "after_turn", name="a"), hook(note_it, "after_turn", name="b")))
+    assert ran == ["completed"]
+
+
+IMPOSSIBLE = {
+    "a change without arguments": (
+        "before_tool",
+        Modify(result="x"),
+        "a decision to modify a call needs arguments",
+    ),
+    "a change without a result": (
+        "after_tool",
+        Modify(message="x"),
+        "a decision to modify a result needs result",
+    ),
+    "a question after it ran": (
+        "after_tool",
+        AskFor(reason="sure?"),
+        "a call that has run can be neither asked about nor put off",
+    ),
+    "a delay after it ran": (
+        "after_tool",
+        Defer(until=START + timedelta(days=1)),
+        "a call that has run can be neither asked about nor put off",
+    ),
+}
+
+
+@pytest.mark.parametrize(("where", "decision", "why"), IMPOSSIBLE.values(), ids=IMPOSSIBLE)
+async def test_what_a_hook_cannot_decide_there_is_a_failure(where: Any, decision: Any, why: str) -> None:
+    _, events = await played(noting(hook(decision, where, name="dlp", guard=True)))
+    (outcome,) = results(events)
+    assert outcome.status == "denied"
+    assert f"the guard dlp failed: {why}" in outcome.text
+    _, events = await played(noting(hook(decision, where, name="advice")))
+    assert results(events)[0].text == "noted a"
+    (decided,) = decisions(events)
+    assert decided.decision == "pass"
+    assert why in decided.reason
+
+
+@pytest.mark.parametrize(
+    ("wrong", "why"),
+    [
+        ({"point": "before_tools"}, "no point 'before_tools'; choose from before_turn"),
+        ({"run": Deny("no")}, "no async function"),
+        ({"timeout": 0.0}, "give seconds above 0"),
+        ({"timeout": float("nan")}, "give seconds above 0"),
+    ],
+)
+async def test_a_hook_that_could_never_run_is_found_when_the_manifest_is_made(
+    wrong: dict[str, Any], why: str
+) -> None:
+    gate = replace(hook(Deny("no"), guard=True), **wrong)
+    with pytest.raises(ConfigError, match=f"hook h.*{why}"):
+        await played(noting(gate))

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from threading import get_ident
 from typing import Any
 
 import msgspec
@@ -21,6 +22,7 @@ from holdfast.follow import ArgumentsDelta, TextDelta, ThinkingDelta, ToolOutput
 from holdfast.guard import Found, Guard, Seen
 from holdfast.hook import Decision, Hook, HookEvent, Modify
 from holdfast.manifest import Manifest
+from holdfast.matching.sieve import Hit, Sieve
 from holdfast.messages import Usage
 from holdfast.registry import Registry
 from holdfast.resolve import resolve
@@ -376,6 +378,62 @@ async def test_a_function_redacts_with_the_text_it_gives() -> None:
     assert decided(events)[0].code == "pii.name"
 
 
+@pytest.mark.parametrize("where", ["tool_input", "tool_output"])
+async def test_a_function_is_asked_about_what_the_rules_of_its_guard_leave(where: Any) -> None:
+    asked: list[str] = []
+
+    async def check(seen: Seen) -> bool:
+        asked.append(seen.text)
+        return "harm" in seen.text
+
+    send, ran = sender()
+    guard = Guard(id="both", where=where, words=(CANARY,), check=check, action="redact")
+    step = calls(("send", {"to": f"{CANARY} harm"}), ("send", {"to": CANARY}))
+    _, events, _ = await played(agent_of(step, say("Done."), guards=[guard], tools=[send]))
+    texts = [event.data.result.text for event in events if isinstance(event.data, ToolCompleted)]
+    assert "the guard both does not let it pass (guard.check)" in texts[0]
+    assert texts[1].startswith("sent to [removed]")
+    assert [fact.action for fact in decided(events)] == ["redact", "block", "redact"]
+    assert not holds(asked)
+    if where == "tool_input":
+        assert ran == ["[removed]  0"]
+        assert not holds(events)
+
+
+class Noting(Sieve):
+    """A sieve that notes in which threads it is used on long texts."""
+
+    def __init__(self, words: Sequence[str], threads: set[int]) -> None:
+        super().__init__((), words)
+        self.threads = threads
+
+    def find(self, text: str) -> Hit | None:
+        self._note(text)
+        return super().find(text)
+
+    def redact(self, text: str, mask: str) -> tuple[str, str]:
+        self._note(text)
+        return super().redact(text, mask)
+
+    def _note(self, text: str) -> None:
+        if len(text) > 100_000:
+            self.threads.add(get_ident())
+
+
+@pytest.mark.parametrize("where", ["tool_input", "tool_output"])
+async def test_long_texts_are_looked_through_and_redacted_off_the_loop(where: Any) -> None:
+    threads: set[int] = set()
+    send, ran = sender()
+    guard = Guard(id="long", where=where, words=(CANARY,), action="redact")
+    vars(guard)["sieve"] = Noting((CANARY,), threads)
+    step = call("send", to=f"{CANARY} " + "far " * 40_000)
+    _, events, _ = await played(agent_of(step, say("Done."), guards=[guard], tools=[send]))
+    assert [fact.action for fact in decided(events)] == ["redact"]
+    assert ran
+    assert threads
+    assert get_ident() not in threads
+
+
 @tool(client=True)
 async def locate() -> str:
     """Where the user is."""
@@ -470,6 +528,9 @@ def manifest_of(agent: Agent) -> Manifest:
         {"id": "g", "expressions": ("(",)},
         {"id": "g", "expressions": ("x*",)},
         {"id": "g", "words": ("x",), "where": ()},
+        {"id": "g", "words": ("x",), "code": "it said: x"},
+        {"id": "g", "words": ("x",), "answer": "no \ud800"},
+        {"id": "g", "words": ("x",), "reason": "no \ud800"},
     ],
 )
 def test_a_guard_that_could_not_work_is_refused(made: dict[str, Any]) -> None:

@@ -8,24 +8,20 @@ An answer is words for the model. It is never an approval: what needs one is ask
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping
 from typing import Annotated, Any
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, structs
 
 from holdfast.asking import AskFor, Client
 from holdfast.capability import Capability
 from holdfast.errors import ConfigError
-from holdfast.schema import parameters_of, summary_of
-from holdfast.tool import Context, Tool
-
-TOOL = "ask_user"
+from holdfast.tool import tool
 
 _Question = Annotated[str, Meta(min_length=1, max_length=4_000)]
 _Option = Annotated[str, Meta(min_length=1, max_length=200)]
-_Options = Annotated[list[_Option], Meta(max_length=20)]
+_Options = Annotated[tuple[_Option, ...], Meta(max_length=20)]
 
 
 class _Config(Struct, frozen=True, forbid_unknown_fields=True):
@@ -37,7 +33,8 @@ class _Config(Struct, frozen=True, forbid_unknown_fields=True):
     owner: str = ""
 
 
-def ask_user(question: _Question, options: _Options = [], free_text: bool = True) -> str:  # noqa: B006 - shown in the schema
+@tool(effect="pure", client=True)
+def ask_user(question: _Question, options: _Options = (), free_text: bool = True) -> str:
     """Ask the user a question and wait for the answer. Use it when you cannot go on without knowing.
 
     Args:
@@ -45,7 +42,7 @@ def ask_user(question: _Question, options: _Options = [], free_text: bool = True
         options: Answers to choose from, if there are a few.
         free_text: Whether the user may answer in words of their own although there are options.
     """
-    raise NotImplementedError  # a person answers
+    raise NotImplementedError("a person answers: what a client is asked for is never run")
 
 
 def questions(config: Mapping[str, Any]) -> Capability:
@@ -66,20 +63,5 @@ def questions(config: Mapping[str, Any]) -> Capability:
     return Capability(
         name="questions",
         description="Lets the model ask the user a question.",
-        tools=(_tool(terms),),
+        tools=(structs.replace(ask_user, client=Client(wants="answer", terms=terms)),),
     )
-
-
-def _tool(terms: AskFor) -> Tool:
-    return Tool(
-        name=TOOL,
-        description=summary_of(inspect.getdoc(ask_user) or ""),
-        parameters=parameters_of(ask_user),
-        run=_never,
-        effect="pure",
-        client=Client(wants="answer", terms=terms),
-    )
-
-
-async def _never(context: Context, arguments: Any) -> Any:
-    raise NotImplementedError("a person answers this call")

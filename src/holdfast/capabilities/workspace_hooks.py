@@ -39,14 +39,12 @@ def workspace_hooks(config: Mapping[str, Any]) -> Capability:
 def _brought_by(directory: str) -> tuple[Hook, ...]:
     trust = Trust()
     try:
-        standing, _ = trust.look(directory)
-        if standing == "new":
-            _log.warning(
-                "the hooks of %s are not trusted and left out: holdfast trust %s", directory, directory
-            )
-        return trust.brought(directory)
+        standing, hooks = trust.brought(directory)
     except HooksRefused as error:
         if trust.covers(directory):
             raise
         _log.warning("the hooks of %s are left out: %s", directory, error)
         return ()
+    if standing == "new":
+        _log.warning("the hooks of %s are not trusted and left out: holdfast trust %s", directory, directory)
+    return hooks

@@ -16,13 +16,14 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
+from holdfast.commands.hook import shell_words
 from holdfast.errors import HooksRefused
 from holdfast.hook import Point
 
 FOLDER, FILE = ".holdfast", "hooks.toml"
 
 MAX_FILES = 256
-"""Files that hooks of one directory may consist of."""
+"""Files and directories that hooks of one directory may consist of."""
 MAX_BYTES = 4_194_304
 """Of all of them."""
 MAX_HOOKS = 64
@@ -76,59 +77,82 @@ def find_hooks(directory: str | os.PathLike[str]) -> FoundHooks | None:
     real = os.path.realpath(directory)
     try:
         root = os.open(real, _ENTER)
+        try:
+            return _hooks_in(root, real)
+        finally:
+            os.close(root)
     except OSError as error:
         raise HooksRefused(f"{real} cannot be looked into: {error}") from error
-    try:
-        files = _folder_in(root, real)
-        if f"{FOLDER}/{FILE}" not in files:
-            return None
-        lines = _lines_in(files[f"{FOLDER}/{FILE}"].content, f"{real}/{FOLDER}/{FILE}")
-        for line in lines:
-            _add_named(line, root, real, files)
-        return FoundHooks(directory=real, lines=lines, files=files)
-    finally:
-        os.close(root)
 
 
-def _folder_in(root: int, real: str) -> dict[str, FoundFile]:
+def _hooks_in(root: int, real: str) -> FoundHooks | None:
+    gathered = _Gathered(real)
     try:
         folder = os.open(FOLDER, _ENTER, dir_fd=root)
     except FileNotFoundError:
-        return {}
+        return None
     except OSError as error:
         raise HooksRefused(
             f"{real}/{FOLDER} is a link, or no directory ({error.strerror}); neither is followed"
         ) from error
-    files: dict[str, FoundFile] = {}
     try:
-        _collect(folder, FOLDER, files, real)
+        _collect(folder, FOLDER, gathered)
     finally:
         os.close(folder)
-    return files
+    files = gathered.files
+    if f"{FOLDER}/{FILE}" not in files:
+        return None
+    lines = _lines_in(files[f"{FOLDER}/{FILE}"].content, f"{real}/{FOLDER}/{FILE}")
+    for line in lines:
+        _add_named(line, root, gathered)
+    return FoundHooks(directory=real, lines=lines, files=files)
 
 
-def _collect(folder: int, place: str, files: dict[str, FoundFile], real: str) -> None:
+class _Gathered:
+    """What was found so far, within bounds."""
+
+    def __init__(self, real: str, most: int = MAX_FILES) -> None:
+        self.real, self._most = real, most
+        self.files: dict[str, FoundFile] = {}
+        self._places = self._bytes = 0
+
+    def come_to(self, place: str) -> None:
+        """One more file or directory. Raises `HooksRefused` for one too many, or a name that is no text."""
+        self._places += 1
+        try:
+            place.encode()
+        except UnicodeEncodeError:
+            raise HooksRefused(f"{self.real} holds {place!a}, a name that is no text; rename it") from None
+        self._check()
+
+    def add(self, place: str, file: FoundFile) -> None:
+        """Take in this file. Raises `HooksRefused` when that is too much."""
+        self.files[place] = file
+        self._bytes += len(file.content)
+        self._check()
+
+    def _check(self) -> None:
+        if self._places > self._most or self._bytes > MAX_BYTES:
+            raise HooksRefused(
+                f"the hooks of {self.real} consist of more than {self._most} files and directories, or {MAX_BYTES:,} "
+                f"bytes; keep {FOLDER}/ for hooks only"
+            )
+
+
+def _collect(folder: int, place: str, gathered: _Gathered) -> None:
     """All files of a directory that is open, and of those in it."""
     for name in sorted(os.listdir(folder)):
         where = f"{place}/{name}" if place else name
+        gathered.come_to(where)
         found = os.stat(name, dir_fd=folder, follow_symlinks=False)
         if not stat.S_ISDIR(found.st_mode):
-            files[where] = _read(folder, name, f"{real}/{where}")
-            _check_size(files, real)
+            gathered.add(where, _read(folder, name, f"{gathered.real}/{where}"))
             continue
-        inner = _opened(name, _ENTER, folder, f"{real}/{where}")
+        inner = _opened(name, _ENTER, folder, f"{gathered.real}/{where}")
         try:
-            _collect(inner, where, files, real)
+            _collect(inner, where, gathered)
         finally:
             os.close(inner)
-
-
-def _check_size(files: dict[str, FoundFile], real: str) -> None:
-    if len(files) > MAX_FILES or sum(len(it.content) for it in files.values()) > MAX_BYTES:
-        raise HooksRefused(
-            f"the hooks of {real} consist of more than {MAX_FILES} files or {MAX_BYTES:,} bytes; keep {FOLDER}/ for "
-            "hooks only"
-        )
 
 
 def _opened(name: str, flags: int, folder: int, where: str) -> int:
@@ -163,23 +187,28 @@ def _lines_in(body: bytes, where: str) -> tuple[HookLine, ...]:
     return lines
 
 
-def _add_named(line: HookLine, root: int, real: str, files: dict[str, FoundFile]) -> None:
+def _add_named(line: HookLine, root: int, gathered: _Gathered) -> None:
     """Add the files of the directory that this hook's command names."""
+    real = gathered.real
     for word in (*line.command, line.shell):
         if real in word and real != "/":
             raise HooksRefused(
                 f"hook {line.id!r} of {real} names a file there by its whole path; name it as seen from {real}"
             )
-    for word in line.command:
+        if "\0" in word:
+            raise HooksRefused(f"hook {line.id!r} of {real} has a NUL in its command")
+    for word in (*line.command, *shell_words(line.shell)):
         parts = [it for it in word.split("/") if it not in ("", ".")]
         if not parts or word.startswith(("/", "-")):
             continue
         if ".." in parts:
-            raise HooksRefused(f"hook {line.id!r} of {real} names {word!r}, which leads out of it")
+            if word in line.command:
+                raise HooksRefused(f"hook {line.id!r} of {real} names {word!r}, which leads out of it")
+            continue
         where = "/".join(parts)
-        if where not in files and (found := _read_below(root, parts, f"{real}/{where}")) is not None:
-            files[where] = found
-            _check_size(files, real)
+        if where not in gathered.files and (it := _read_below(root, parts, f"{real}/{where}")) is not None:
+            gathered.come_to(where)
+            gathered.add(where, it)
 
 
 def _read_below(root: int, parts: list[str], where: str) -> FoundFile | None:
@@ -216,12 +245,12 @@ def digest_of_files(files: dict[str, FoundFile]) -> str:
 
 def tree(place: Path) -> dict[str, FoundFile]:
     """All files below this directory; none when it cannot be read, or holds what it should not."""
-    files: dict[str, FoundFile] = {}
+    gathered = _Gathered(str(place), most=MAX_FILES * MAX_HOOKS)  # directories of named files are there, too
     with suppress(OSError, HooksRefused):
         root = os.open(place, _ENTER)
         try:
-            _collect(root, "", files, str(place))
+            _collect(root, "", gathered)
         finally:
             os.close(root)
-        return files
+        return gathered.files
     return {}

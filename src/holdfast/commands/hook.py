@@ -13,15 +13,16 @@ import asyncio
 import concurrent.futures
 import json
 import os
-from collections.abc import Iterable, Mapping
+import shlex
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cache
 from threading import Event
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import msgspec
-from msgspec import UNSET, Struct, UnsetType
+from msgspec import UNSET, Struct, UnsetType, structs
 
 from holdfast.commands.process import MARK, Bounds, Said, converse
 from holdfast.errors import ConfigError, MissingExecutor
@@ -68,6 +69,8 @@ MAY: dict[str, frozenset[str]] = {
 class CommandHook(Hook):
     """A command at one point of the turn. Raises `ConfigError` for one that could never run."""
 
+    is_data: ClassVar[bool] = True
+
     argv: tuple[str, ...] = ()
     """The program and its arguments. No shell reads them."""
     shell: str = ""
@@ -82,7 +85,7 @@ class CommandHook(Hook):
 
     def __post_init__(self) -> None:
         given: Any = self.argv
-        if not isinstance(given, tuple) or not all(isinstance(it, str) and "\0" not in it for it in given):
+        if not isinstance(given, tuple) or not all(_is_text(it) for it in given) or not _is_text(self.shell):
             raise ConfigError(f"hook {self.id}: argv is {given!r}; give a tuple of strings, or shell=")
         if bool(self.argv) == bool(self.shell) or (self.argv and not self.argv[0]):
             raise ConfigError(f"hook {self.id}: give either argv=(program, argument, ...) or shell=")
@@ -90,6 +93,11 @@ class CommandHook(Hook):
             raise ConfigError(f"hook {self.id}: timeout is {self.timeout!r}; give at most {MAX_TIMEOUT:g} s")
         if not os.path.isabs(self.cwd):
             raise ConfigError(f"hook {self.id}: cwd is {self.cwd!r}; give an absolute path")
+        for name, value in self.environment.items():
+            if not (_is_text(name) and name and "=" not in name and _is_text(value)):
+                raise ConfigError(
+                    f"hook {self.id}: {name!r} cannot be in an environment; give names and texts"
+                )
         object.__setattr__(self, "run", self._run)
 
     @property
@@ -104,6 +112,7 @@ class CommandHook(Hook):
 
     def check(self) -> None:
         """Raise `MissingExecutor` when there is no such program, or no such directory to run it in."""
+        Hook.check(self)
         _ = self.program
 
     @property
@@ -124,7 +133,8 @@ class CommandHook(Hook):
 
     def check_outside(self, root: str) -> None:
         """Raise `ConfigError` when the agent, which may write in this directory, could change what it runs."""
-        named = [self.program, *(os.path.join(self.cwd, word) for word in self.words[1:])]
+        words = self.argv[1:] or shell_words(self.shell)
+        named = [self.program, *(os.path.join(self.cwd, word) for word in words)]
         for path in [] if self.changeable else [os.path.realpath(it) for it in named if os.path.isfile(it)]:
             if os.path.commonpath([path, root]) == root:
                 raise ConfigError(
@@ -143,13 +153,20 @@ class CommandHook(Hook):
 
     async def _run(self, event: HookEvent) -> Decision | None:
         try:
-            return await self._asked(event)
+            decision = await self._asked(event)
         except CommandFailed as error:
-            raise CommandFailed(self._without_secrets(str(error))) from None
+            wrote = self._without_secrets(error.wrote.decode(errors="replace"))
+            raise CommandFailed(self._without_secrets(str(error)) + _hint(wrote)) from None
+        if decision is None or isinstance(decision, Allow):
+            return decision
+        return structs.replace(decision, reason=self._without_secrets(decision.reason))
 
     def _without_secrets(self, text: str) -> str:
-        for value in self.environment.values():
-            text = text.replace(value, "[withheld]") if len(value) >= MIN_SECRET else text
+        """Without the values of its environment, as they are, line by line, and with the escapes of JSON."""
+        values = self.environment.values()
+        forms = {it for value in values for it in (value, json.dumps(value)[1:-1], *value.splitlines())}
+        for form in sorted(forms, key=len, reverse=True):
+            text = text.replace(form, "[withheld]") if len(form) >= MIN_SECRET else text
         return text
 
     async def _asked(self, event: HookEvent) -> Decision | None:
@@ -160,22 +177,33 @@ class CommandHook(Hook):
             raise CommandFailed(said.ended)
         if said.code != 0:
             how = f"exit code {said.code}" if said.code > 0 else f"signal {-said.code}"
-            raise CommandFailed(f"it ended with {how}{_hint(said.stderr)}")
+            raise CommandFailed(f"it ended with {how}", said.stderr)
         if not said.stdout.strip() and not self.guard:
             return None
         return read_decision(said.stdout, event, nonce)
 
 
-def check_commands(hooks: Iterable[Hook], files: object) -> None:
-    """Raise `ConfigError` when whoever writes these files could change what a hook runs."""
-    root = getattr(files, "writable_root", "")
-    for hook in hooks if root else ():
-        if isinstance(hook, CommandHook):
-            hook.check_outside(root)
+def shell_words(line: str) -> list[str]:
+    """The words of a line for a shell, as far as that can be told without running it; rather too many than too few."""
+    reader = shlex.shlex(line.replace("`", " "), posix=True, punctuation_chars=True)
+    reader.whitespace_split, reader.commenters = True, ""
+    try:
+        return list(reader)
+    except ValueError:
+        return line.split()
+
+
+def _is_text(given: object) -> bool:
+    """Whether it can be handed to a process."""
+    return isinstance(given, str) and "\0" not in given
 
 
 class CommandFailed(Exception):
-    """A command that gave no decision, and why."""
+    """A command that gave no decision: why, and what it wrote."""
+
+    def __init__(self, why: str, wrote: bytes = b"") -> None:
+        super().__init__(why)
+        self.wrote = wrote
 
 
 async def _said(
@@ -232,7 +260,8 @@ class _Told(Struct, kw_only=True, omit_defaults=True):
 
 
 def told(event: HookEvent, name: str, nonce: str) -> bytes:
-    """What a command is told, as a line of JSON."""
+    """What a command is told, as one line of JSON. Raises `ValueError` for arguments that are none, which a hook before
+    it may have put there."""
     result = event.result
     line = _Told(
         nonce=nonce,
@@ -243,7 +272,7 @@ def told(event: HookEvent, name: str, nonce: str) -> bytes:
         message=_plain(event.message),
         tool=event.tool,
         call_id=event.call_id,
-        arguments=msgspec.Raw(event.arguments.encode()) if event.arguments else UNSET,
+        arguments=msgspec.Raw(msgspec.json.format(event.arguments, indent=-1)) if event.arguments else UNSET,
         result=result and {"status": result.status, "text": result.text},
         status=event.status,
         attempt=event.attempt if event.point == "after_turn" else UNSET,
@@ -280,9 +309,12 @@ def read_decision(said: bytes, event: HookEvent, nonce: str) -> Decision:
         reply = _replies.decode(said)
         json.loads(said, object_pairs_hook=_each_once)
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-        raise CommandFailed(f"what it printed is not one decision as JSON: {error}{_hint(said)}") from error
+        why = f"what it printed is not one decision as JSON; print one object and nothing else: {error}"
+        raise CommandFailed(why, said) from error
     if reply.nonce != nonce:
-        raise CommandFailed("what it printed does not repeat the nonce that it was given")
+        raise CommandFailed(
+            'what it printed does not repeat the nonce that it was given; answer with "nonce" as it was told'
+        )
     if reply.decision not in MAY[event.point]:
         able = ", ".join(sorted(MAY[event.point]))
         raise CommandFailed(f"it decided {reply.decision!r}; {event.point} takes {able}")
@@ -327,7 +359,7 @@ def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _hint(said: bytes) -> str:
+def _hint(wrote: str) -> str:
     """The end of what it wrote, in short."""
-    words = " ".join(said[-2_000:].decode(errors="replace").split())
+    words = " ".join(wrote[-2_000:].split())
     return f": {words[-200:]}" if words else ""

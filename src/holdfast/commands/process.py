@@ -153,7 +153,7 @@ class _Talk:
                 selector.unregister(pipe)
             if len(said) > most:
                 name = "standard output" if pipe is stdout else "standard error"
-                return f"it wrote more than {most:,} bytes to {name}"
+                return f"it wrote more than {most:,} bytes to {name}; let it write less"
         return ""
 
     def _write(self) -> bool:

@@ -57,8 +57,8 @@ class Trust:
             return ("none" if found is None else "new"), found
         return ("trusted" if found is not None and found.digest in known else "changed"), found
 
-    def brought(self, directory: str | os.PathLike[str]) -> tuple[CommandHook, ...]:
-        """The hooks of this directory, as far as they are trusted: none where nobody ever trusted any there.
+    def brought(self, directory: str | os.PathLike[str]) -> tuple[Standing, tuple[CommandHook, ...]]:
+        """Where this directory stands, and its hooks where they are trusted: none where nobody ever trusted any there.
 
         Raises `HooksRefused` where others were trusted, so that nobody gets rid of a guard by changing or removing it.
         """
@@ -69,7 +69,7 @@ class Trust:
                 f"the hooks of {real} are not those that were trusted there; look at {FOLDER}/ and what it names, "
                 f"then: holdfast trust {real}; or do without: holdfast trust --revoke {real}"
             )
-        return self.hooks(found) if standing == "trusted" and found is not None else ()
+        return standing, (self.hooks(found) if standing == "trusted" and found is not None else ())
 
     def covers(self, directory: str | os.PathLike[str]) -> bool:
         """Whether anything is trusted there, whatever is there now."""

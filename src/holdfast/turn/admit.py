@@ -33,6 +33,7 @@ def admit(fact: Fact, journal: Journal, manifest: Manifest | None, said_at: date
         may_answer(state.asks[fact.ask_id], fact.by, journal, manifest, said_at)
     journal.stage(fact, context=context_of(fact, state))
     if isinstance(fact, AskAnswered):
+        journal.stage(*fact.guarded)
         journal.derived(Bell).ring()
     if state.turn is None and manifest is not None:
         match decide(state, manifest, journal.now()):

@@ -77,7 +77,7 @@ async def _attempt(delivery: Delivery, owed: Owed, registered: Registered, journ
         return _settled(owed, "delivered", receipt=str(receipt or "")[:1_000])
     except NotDelivered as error:
         return _failed(owed, str(error), journal, final=error.final)
-    except (Exception, asyncio.CancelledError) as error:
+    except (Exception, asyncio.CancelledError, SystemExit) as error:
         if isinstance(error, asyncio.CancelledError) and stopped_from_outside():
             raise
         found = await _proof(owed, registered, journal)
@@ -91,7 +91,7 @@ async def _proof(owed: Owed, registered: Registered, journal: Journal) -> SinkDe
     look_up = partial(registered.sink.look_up, owed.key)
     try:
         receipt = await journal.stragglers.run(f"sink {owed.sink}", owed.turn_id, look_up, registered.timeout)
-    except (Exception, asyncio.CancelledError) as error:
+    except (Exception, asyncio.CancelledError, SystemExit) as error:
         if isinstance(error, asyncio.CancelledError) and stopped_from_outside():
             raise
         return _settled(owed, "in_doubt", reason=f"looking for it failed: {said(error)}")

@@ -20,7 +20,7 @@ from holdfast.turn.policies import stopped
 
 
 class _Heard(set[str]):
-    """Inputs that hooks were asked about in this process."""
+    """Inputs of the turn under way that hooks were asked about in this process."""
 
 
 async def turn_refused(journal: Journal, manifest: Manifest, model: str = "") -> bool:
@@ -43,6 +43,7 @@ async def turn_refused(journal: Journal, manifest: Manifest, model: str = "") ->
 def _unheard(journal: Journal) -> list[Message]:
     """Inputs that the model has not answered, and that no hook was asked about here."""
     turn, asked = journal.running, journal.derived(_Heard)
+    asked.intersection_update(turn.inputs)
     new = [it for it in turn.inputs[turn.heard :] if it not in asked]
     said = {it.id: it for it in journal.state.messages if it.id in new} if new else {}
     return [said[it] for it in new if it in said]

@@ -14,7 +14,7 @@ from msgspec import structs
 
 from holdfast.events import EventContext, Fact, HookDecided, ToolCompleted
 from holdfast.facts.hooks import retell
-from holdfast.hook import AskFor, Decision, Defer, Deny, HookEvent, Interrupt, Modify, Point
+from holdfast.hook import AskFor, Decision, Defer, Deny, Hook, HookEvent, Interrupt, Modify, Point
 from holdfast.journal import Journal
 from holdfast.manifest import Manifest
 from holdfast.messages import BlobRef, Text, ToolResult
@@ -127,28 +127,45 @@ async def ask_hooks(
     event: HookEvent, journal: Journal, manifest: Manifest, but: Sequence[str] = ()
 ) -> list[Verdict]:
     """What each hook at this event's point decided, in order, up to the first refusal. Silence is left out, and so are
-    those in `but`, whose decisions stand on the log."""
+    those in `but`, whose decisions stand on the log. After a turn there is nothing to decide: all of them run."""
     decided: list[Verdict] = []
     for hook in manifest.hooks_at.get(event.point, ()):
         if hook.id in but:
             continue
-        asked = partial(hook.run, event)
-        said = await answered(f"hook {hook.id}", asked, hook.patience, journal)
-        decision, failure = (None, said[1]) if isinstance(said, tuple) else (said, "")
-        if failure and hook.guard:
-            decision = Deny(f"the guard {hook.id} failed: {failure}")
-        elif failure:
-            passed = HookDecided(
-                hook=hook.id, point=event.point, decision="pass", reason=f"it failed: {failure}"
-            )
-            ended = None if journal.state.turn is not None else EventContext(turn_id=event.turn_id)
-            journal.stage(passed, context=ended)
-        if decision is not None:
-            decided.append((hook.id, decision))
-            if isinstance(decision, Deny | Interrupt):
-                break
-            event = _with(decision, event)
+        decision = await _asked(hook, event, journal)
+        if decision is None or event.point == "after_turn":
+            continue
+        decided.append((hook.id, decision))
+        if isinstance(decision, Deny | Interrupt):
+            break
+        event = _with(decision, event)
     return decided
+
+
+async def _asked(hook: Hook, event: HookEvent, journal: Journal) -> Decision | None:
+    """What this hook decides. One that fails refuses if it is a guard; else that is recorded, and it said nothing."""
+    said = await answered(f"hook {hook.id}", partial(hook.run, event), hook.patience, journal)
+    failure = said[1] if isinstance(said, tuple) else _impossible(said, event.point)
+    if not failure:
+        return None if isinstance(said, tuple) else said
+    if hook.guard and event.point != "after_turn":
+        return Deny(f"the guard {hook.id} failed: {failure}")
+    passed = HookDecided(hook=hook.id, point=event.point, decision="pass", reason=f"it failed: {failure}")
+    of = EventContext(turn_id=event.turn_id) if event.point == "after_turn" else None
+    journal.stage(passed, context=of)
+    return None
+
+
+def _impossible(decision: Decision | None, point: Point) -> str:
+    """Why what was decided cannot be done about a call, or its result; empty when it can."""
+    match point, decision:
+        case "before_tool", Modify(arguments=None):
+            return "a decision to modify a call needs arguments"
+        case "after_tool", Modify(result=None):
+            return "a decision to modify a result needs result"
+        case "after_tool", AskFor() | Defer():
+            return "a call that has run can be neither asked about nor put off"
+    return ""
 
 
 def _with(decision: Decision, event: HookEvent) -> HookEvent:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 from msgspec import Struct, structs
@@ -31,13 +32,15 @@ from holdfast.messages import (
 )
 from holdfast.turn.call import stopped_from_outside
 
+T = TypeVar("T")
+
 MASK = "[removed]"
 """What stands in place of what a guard redacts."""
 WITHHELD = "[This reply was withheld.]"
 """What stands in place of a reply after which the model is asked again."""
 
-OFF_LOOP = 1_000_000
-"""Characters from which on a text is looked through in a thread."""
+OFF_LOOP = 100_000
+"""Characters from which on a text is looked through, or redacted, in a thread."""
 
 _ESCAPE = re.compile(r"\\(?:u([0-9a-fA-F]{4})|(.))", re.DOTALL)
 _CONTROLS = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f"}
@@ -109,8 +112,7 @@ async def judged(
 async def _look(
     guard: Guard, place: Place, text: str, journal: Journal, call: ToolCall | None
 ) -> Verdict | None:
-    large = guard.has_rules and len(text) > OFF_LOOP
-    rule = await asyncio.to_thread(rule_in, guard, text) if large else rule_in(guard, text)
+    rule = await _aside(len(text), partial(rule_in, guard, text)) if guard.has_rules else ""
     if rule:
         return Verdict(guard, guard.code or f"guard.{rule.partition(' ')[0]}", rule, guard.action)
     if guard.check is not None:
@@ -118,6 +120,11 @@ async def _look(
     if not guard.has_rules:
         return Verdict(guard, guard.code or "guard.tool", guard.tools, guard.action)
     return None
+
+
+async def _aside(size: int, work: Callable[[], T]) -> T:
+    """What this work on so many characters comes to."""
+    return await asyncio.to_thread(work) if size > OFF_LOOP else work()
 
 
 def rule_in(guard: Guard, text: str) -> str:
@@ -178,7 +185,9 @@ async def arguments_past(
         for verdict in await judged("tool_input", text, (guard,), journal, call):
             changed: str | None = text
             if verdict.action == "redact":
-                changed = verdict.clean if verdict.clean is not None else _redacted_json(text, guard)
+                changed = verdict.clean
+                if changed is None:
+                    changed = await _aside(len(text), partial(_redacted_json, text, guard))
                 changed = changed if changed is not None and _is_object(changed) else None
                 if changed is None:
                     verdict = structs.replace(verdict, action="block")
@@ -195,10 +204,11 @@ async def result_past(
     """The result as guards leave it, and what they found. That the call has run is not changed by it."""
     facts: list[GuardDecided] = []
     for guard in guards.over("tool_output", call.name):
-        for verdict in await judged("tool_output", _shown_in(result), (guard,), journal, call):
+        text = _shown_in(result)
+        for verdict in await judged("tool_output", text, (guard,), journal, call):
             changed: ToolResult | None = result
             if verdict.action == "redact":
-                changed = _redacted(result, verdict)
+                changed = await _aside(len(text), partial(_redacted, result, verdict))
                 if changed is None:
                     verdict = structs.replace(verdict, action="block")
             facts.append(verdict.fact("tool_output", call_id=call.id))

@@ -9,6 +9,7 @@ from holdfast.facts.guards import GuardDecided
 from holdfast.journal import Journal
 from holdfast.manifest import Manifest
 from holdfast.messages import ToolCall, ToolResult
+from holdfast.turn.blobs import holds_data, kept_result
 from holdfast.turn.call import Ready, prepare, result_of
 from holdfast.turn.gate import after_tool, has_gates
 from holdfast.turn.guards import arguments_past, result_past
@@ -51,14 +52,18 @@ async def past_guards(result: ToolResult, call: ToolCall, journal: Journal, mani
 
 async def answer_past(
     fact: AskAnswered, ask: AskOpened, journal: Journal, manifest: Manifest | None
-) -> tuple[AskAnswered, list[GuardDecided]]:
-    """An answer with the result that it gives as guards leave it, before it is recorded."""
-    turn = journal.state.turn
-    if manifest is None or not manifest.guards or fact.result is None or turn is None:
-        return fact, []
-    call = turn.calls[ask.call_id].call
-    result, decided = await result_past(fact.result, call, manifest.guarding, journal)
-    return (structs.replace(fact, result=result) if decided else fact), decided
+) -> AskAnswered:
+    """An answer with the result that it gives as guards leave it, before it is recorded or left in a letter; the bytes
+    in what is left are kept as blobs."""
+    turn, result = journal.state.turn, fact.result
+    if result is None:
+        return fact
+    decided: list[GuardDecided] = []
+    if manifest is not None and manifest.guards and turn is not None:
+        result, decided = await result_past(result, turn.calls[ask.call_id].call, manifest.guarding, journal)
+    if holds_data(result.content):
+        result = await kept_result(result, journal.put_blob)
+    return structs.replace(fact, result=result, guarded=tuple(decided))
 
 
 def hidden(ready: Ready, manifest: Manifest) -> Ready:

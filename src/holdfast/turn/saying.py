@@ -12,16 +12,15 @@ from msgspec import Struct
 from holdfast.asking import Scope, check_arguments, check_choice, check_fits
 from holdfast.errors import AnswerRejected, ConfigError, UsageError
 from holdfast.facts.asks import AskAnswered, AskOpened, Grant
+from holdfast.folds.asks import said_in
 from holdfast.ids import new_id
 from holdfast.journal import Journal
 from holdfast.matching.patterns import read_pattern
 from holdfast.messages import ToolCall, ToolResult
 from holdfast.schema import encode_value
 from holdfast.state import State
-from holdfast.store import digest_of
 from holdfast.turn.asks import digest_of_ask
-from holdfast.turn.blobs import kept_as
-from holdfast.turn.call import result_of
+from holdfast.turn.call import result_of, shown_as
 from holdfast.turn.input import check_text
 
 Verdict = Literal["approved", "denied", "answered"]
@@ -93,8 +92,9 @@ def _check_patterns(patterns: Mapping[str, str]) -> None:
             raise UsageError(f"scope[{name!r}]: {error}") from error
 
 
-async def answer_fact(journal: Journal, ask: AskOpened, said: Said) -> AskAnswered:
-    """The fact of this answer. Raises `AnswerRejected` when it does not fit what was asked."""
+def answer_fact(journal: Journal, ask: AskOpened, said: Said) -> AskAnswered:
+    """The fact of this answer, with the bytes of its images and documents still in it: `answer_past` keeps those, once
+    guards have looked at it. Raises `AnswerRejected` when it does not fit what was asked."""
     if said.verdict != "denied" and (said.verdict == "answered") is (ask.wants == "approval"):
         raise AnswerRejected(f"ask {ask.ask_id} wants: {ask.wants}; use {_VERBS[ask.wants]}")
     if said.scope != "call" and ask.wants != "approval":
@@ -104,7 +104,7 @@ async def answer_fact(journal: Journal, ask: AskOpened, said: Said) -> AskAnswer
         check_text(arguments=said.arguments)
         check_arguments(ask, said.arguments)
         arguments, digest = said.arguments, digest_of_ask(ask.bound, said.arguments, ask.reason)
-    result = await _result(journal, ask, said) if said.verdict == "answered" else None
+    result = _result(journal, ask, said) if said.verdict == "answered" else None
     return AskAnswered(
         ask_id=ask.ask_id,
         verdict=said.verdict,
@@ -118,22 +118,25 @@ async def answer_fact(journal: Journal, ask: AskOpened, said: Said) -> AskAnswer
     )
 
 
-async def _result(journal: Journal, ask: AskOpened, said: Said) -> ToolResult:
-    call = _call(journal, ask)
-    if said.error:
-        return result_of(call, f"Error: {said.error}", "error")
-    if ask.wants == "answer":
+def _result(journal: Journal, ask: AskOpened, said: Said) -> ToolResult:
+    if not said.error and ask.wants == "answer":
         if not isinstance(said.value, str):
             raise AnswerRejected(f"the answer to {ask.ask_id} is text, not {type(said.value).__name__}")
         check_text(answer=said.value)
         check_choice(ask, said.value)
-        return result_of(call, said.value, "ok")
-    check_fits(ask, _plain(ask, said.value), f"the result of {ask.tool}")
-    return await kept_as(call, said.value, journal.put_blob)
+    elif not said.error:
+        check_fits(ask, _plain(ask, said.value), f"the result of {ask.tool}")
+    return _given(_call(journal, ask), said)
+
+
+def _given(call: ToolCall, said: Said) -> ToolResult:
+    """What the model reads of the result or answer, or of why there is none."""
+    return result_of(call, f"Error: {said.error}", "error") if said.error else shown_as(call, said.value)
 
 
 def repeats(ask_id: str, said: Said, state: State) -> bool:
-    """Whether a closed ask was answered just so, by the same principal under the same key."""
+    """Whether a closed ask was answered just so, by the same principal under the same key. Where guards changed what
+    was answered, nothing on the log tells what that was, and the key alone says that it is the same."""
     closed = state.closed.get(ask_id)
     if (
         closed is None
@@ -141,10 +144,15 @@ def repeats(ask_id: str, said: Said, state: State) -> bool:
         or (closed.key, closed.by, closed.how) != (said.key, said.by, said.verdict)
     ):
         return False
-    if said.verdict == "answered":
-        status, text = ("error", f"Error: {said.error}") if said.error else ("ok", encode_value(said.value))
-        return closed.said == digest_of(f"{status} {text}".encode())
-    return closed.said == (digest_of(said.arguments.encode()) if said.arguments is not None else "")
+    given = _given(_ANY, said) if said.verdict == "answered" else None
+    again = AskAnswered(
+        ask_id=ask_id, verdict=said.verdict, by=said.by, arguments=said.arguments, result=given
+    )
+    return closed.said == said_in(again) or (given is not None and not closed.said)
+
+
+_ANY = ToolCall(id="", name="", arguments="")
+"""A call, whichever: what is said is the same about all."""
 
 
 def _call(journal: Journal, ask: AskOpened) -> ToolCall:

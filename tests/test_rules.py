@@ -180,6 +180,82 @@ def test_an_argument_named_url_needs_no_scheme_to_be_a_destination(url: str) -> 
     assert said([deny(destinations=("evil.test",))], "fetch", url=url) == "deny no"
 
 
+@pytest.mark.parametrize(
+    "given",
+    [
+        *(
+            {"url": it}
+            for it in ("https:/evil.test", "https:evil.test", "HTTPS:\\\\evil.test", "/\\evil.test")
+        ),
+        *(
+            {"url": it}
+            for it in ("evil.test/x@y", "x@evil.test", "a@b@evil.test:8080", "https:\n//evil.test")
+        ),
+        *({"server": it} for it in ("root@evil.test", "git@evil.test:house/repo", "git@[evil.test]:22")),
+        {"urls": ["good.example", "evil.test"]},
+        {"hosts": ["evil.test"]},
+    ],
+    ids=str,
+)
+def test_a_host_is_found_however_an_argument_that_is_named_so_writes_it(given: dict[str, Any]) -> None:
+    assert said([deny(destinations=("evil.test",))], "fetch", **given) == "deny no"
+
+
+@pytest.mark.parametrize("host", ["good.example", "git@good.example:house/repo", "ftp:21", "localhost:8080"])
+def test_a_host_that_is_not_denied_is_not_taken_for_one_that_is(host: str) -> None:
+    assert said([deny(destinations=("evil.test", "0.0.0.21"))], "fetch", host=host) == "-"
+
+
+@pytest.mark.parametrize(
+    "to", ['"eve"@evil.test', '"eve and co"@evil.test', "eve@evil\uff0etest", "eve@evil。test"]
+)
+def test_a_mail_address_is_found_however_it_is_written(to: str) -> None:
+    assert said([deny("send", destinations=("*@evil.test",))], to=to) == "deny no"
+    assert said([allow("send", destinations=("*@evil",)), deny("send")], to=to) == "deny no"
+
+
+def test_what_stands_between_quotes_before_an_at_is_no_address_when_it_is_data() -> None:
+    assert said([deny("send", destinations=("*@*",))], body='{"to": "@evil.test", "a": ["@b.c"]}') == "-"
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        *(
+            {"path": it}
+            for it in ("/etc/passwd\n", "\n/srv/../etc/passwd", "x\n/../etc/passwd", "etc/passwd")
+        ),
+        *({"path": it} for it in ("x://../../etc/passwd", "http://a.example/../../../etc/passwd")),
+        *({"target": it} for it in ("/x://../etc/passwd", "/etc/x://y", " /etc/passwd", "/etc/passwd\n")),
+        *({"target": it} for it in ("/srv/x\n/../../etc/passwd", "/srv\\..\\etc\\passwd")),
+        *(
+            {"url": it}
+            for it in ("file:///etc/passwd", "FILE:/etc/%70asswd", "file://localhost/srv/../etc/passwd?x")
+        ),
+        {"file": "file:/etc/passwd"},
+        {"text": "look at file:///etc/passwd."},
+        {"paths": ["/srv/a", "etc/passwd"]},
+        {"directories": ["etc/x"]},
+    ],
+    ids=str,
+)
+def test_a_denied_path_is_denied_however_it_is_written(given: dict[str, Any]) -> None:
+    assert said([deny("*", destinations=("/etc/*",)), allow("fetch")], "fetch", **given) == "deny no"
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"file": "https://etc.example/etc/passwd"},
+        {"body": "// etc\n/etc/passwd\n"},
+        {"path": "/srv/etc/passwd"},
+    ],
+    ids=str,
+)
+def test_another_place_is_not_taken_for_a_denied_path(given: dict[str, Any]) -> None:
+    assert said([deny("*", destinations=("/etc/*", "/https*"))], "fetch", **given) == "-"
+
+
 def test_a_call_that_points_to_too_many_places_is_denied_without_looking() -> None:
     rules = [deny("send", destinations=("evil.test",))]
     many = " ".join(f"https://h{number}.example" for number in range(65))

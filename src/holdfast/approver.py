@@ -13,7 +13,8 @@ from typing import Literal
 
 from msgspec import Struct
 
-from holdfast.errors import ConfigError
+from holdfast.asking import check_name
+from holdfast.errors import AnswerForbidden, ConfigError
 from holdfast.facts.asks import AskOpened
 from holdfast.hook import Allow, Deny, Modify
 
@@ -25,7 +26,9 @@ class Approver(Struct, frozen=True, kw_only=True):
     """Who is asked first, in the process that runs the turn. What it answers is recorded under its name.
 
     It is asked once about each ask, and again by the process that takes a turn over. It is not asked about what it may
-    not answer, and its answer counts like anybody's: once, when nobody was faster.
+    not answer (nothing, where it is called like the session's agent, tools or models), and its answer counts like
+    anybody's: once, when nobody was faster. Raises `ConfigError` for no name, for one of any agent's side, and for a
+    time that is none.
     """
 
     name: str
@@ -36,8 +39,10 @@ class Approver(Struct, frozen=True, kw_only=True):
     """What becomes of the ask when it raises, takes too long or answers nonsense: it waits for others, or is denied."""
 
     def __post_init__(self) -> None:
-        if not self.name.strip():
-            raise ConfigError("an approver needs a name, which is recorded with its answers")
+        try:
+            check_name(self.name, (), "approve anything")
+        except AnswerForbidden as error:
+            raise ConfigError(f"an approver needs a name, recorded with its answers: {error}") from None
         if not self.timeout > 0:
             raise ConfigError(
                 f"the timeout of approver {self.name!r} is {self.timeout!r}; give seconds above 0"

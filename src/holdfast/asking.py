@@ -23,10 +23,15 @@ Scope = Literal["call", "session", "tool"] | Mapping[str, str]
 these, patterns by name (`{"to": "*@example.com"}`)."""
 
 
+MAX_EXPIRY = 10 * 365 * 86_400
+"""Seconds within which an ask that ends at all has to end."""
+
+
 class AskFor(Struct, frozen=True, kw_only=True):
     """Somebody must agree first (or, for a client-side tool, carry the call out).
 
-    Raises `ValueError` for terms that contradict each other, `ConfigError` for a pattern that is none."""
+    Raises `ValueError` for terms that contradict each other or make no sense, `TypeError` for `who` that is no tuple,
+    `ConfigError` for a pattern that is none."""
 
     reason: str
     owner: str = ""
@@ -34,7 +39,7 @@ class AskFor(Struct, frozen=True, kw_only=True):
     expires_at: datetime | None = None
     """With a time zone. When nobody has answered by then, `on_expiry` happens."""
     expires_in: float | None = None
-    """Seconds from when it is asked; the earlier of both counts."""
+    """Seconds from when it is asked, at most ten years; the earlier of both counts."""
     who: tuple[str, ...] = ()
     """Who may answer: names, or patterns such as `*@example.com`. Empty: anybody but the agent."""
     on_expiry: Expiry = "deny"
@@ -44,8 +49,10 @@ class AskFor(Struct, frozen=True, kw_only=True):
     """The result or answer to take when nobody gave one."""
 
     def __post_init__(self) -> None:
-        if self.expires_in is not None and not self.expires_in > 0:
-            raise ValueError(f"expires_in is {self.expires_in!r}; give seconds above 0")
+        if self.expires_in is not None and not 0 < self.expires_in <= MAX_EXPIRY:
+            raise ValueError(
+                f"expires_in is {self.expires_in!r}; give seconds above 0, at most {MAX_EXPIRY:,} (ten years), or none"
+            )
         if self.on_expiry == "default" and self.default is None:
             raise ValueError("on_expiry='default' needs default=, the answer to take")
         if not isinstance(self.who, tuple):
@@ -81,9 +88,16 @@ def check_principal(ask: AskOpened, by: str, names: Iterable[str]) -> None:
     """Raise `AnswerForbidden` unless this principal may answer. `names` are those of the session's agent, its tools and
     its models, which never may."""
     check_name(by, {*names, ask.tool}, f"answer {ask.ask_id}")
+    if (allowed := _kept_from(ask, by)) is not None:
+        raise AnswerForbidden(f"{by!r} may not answer {ask.ask_id}; those who may: {', '.join(allowed)}")
+
+
+def _kept_from(ask: AskOpened, by: str) -> tuple[str, ...] | None:
+    """Those who may answer, where this principal is not among them."""
     for allowed in (ask.who, *ask.also):
         if allowed and not any(_matches(pattern, by) for pattern in allowed):
-            raise AnswerForbidden(f"{by!r} may not answer {ask.ask_id}; those who may: {', '.join(allowed)}")
+            return allowed
+    return None
 
 
 def check_name(by: str, names: Iterable[str], what: str) -> None:
@@ -136,8 +150,9 @@ def covering(grants: Iterable[Grant], ask: AskOpened, manifest: str, now: dateti
 
 
 def covers(grant: Grant, ask: AskOpened, manifest: str) -> bool:
-    """Whether the grant is about this ask: raised by the same, about a tool that has not changed since."""
-    if ask.wants != "approval" or grant.raised_by != ask.raised_by:
+    """Whether the grant is about this ask: raised by the same, about a tool that has not changed since, and one that
+    whoever gave it may answer."""
+    if ask.wants != "approval" or grant.raised_by != ask.raised_by or _kept_from(ask, grant.by) is not None:
         return False
     if grant.scope == "session":
         return grant.bound == manifest

@@ -188,7 +188,8 @@ class Session:
         `grants`. The same answer again, by the same principal and under the same `key`, does nothing.
 
         Raises `UnknownAsk` (`AskClosed`) when it is not open, `AnswerForbidden` when `by` may not answer,
-        `AnswerRejected` when the arguments do not fit, `UsageError` for a scope or a time that makes no sense.
+        `AnswerRejected` when the arguments do not fit, `InputRejected` for text that no log can hold, `UsageError` for
+        a scope or a time that makes no sense.
         """
         said = Said(
             verdict="approved",
@@ -241,6 +242,8 @@ class Session:
 
     async def _say(self, ask_id: str, said: Said) -> None:
         self._runner.check_open()
+        if self._journal.fresh or not self._journal.ours:
+            await self._runner.collect()  # an answer that was left here before this one came first
         await self._drive(answer(self._journal, await self._names(), ask_id, said))
 
     async def _names(self) -> Manifest | None:

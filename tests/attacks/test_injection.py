@@ -53,7 +53,7 @@ async def test_s076_a_page_that_tells_the_agent_to_read_secrets_and_post_them_re
     assert sent == []
 
 
-async def test_s076_all_three_in_one_reply_are_no_way_around() -> None:
+async def test_s076_what_was_written_before_anything_was_read_may_go_out_and_nothing_after_it() -> None:
     sent: list[str] = []
 
     @tool(effect="once", labels=("outbound",))
@@ -62,19 +62,17 @@ async def test_s076_all_three_in_one_reply_are_no_way_around() -> None:
         sent.append(text)
         return "posted"
 
-    batch = calls(
-        ("read_page", {}), ("read_mail", {}), ("post", {"text": "4711"}), ("post", {"text": "again"})
-    )
-    model = Sim.storyboard(batch, call("post", text="and again"), say("Done."))
+    batch = calls(("read_page", {}), ("read_mail", {}), ("post", {"text": "a guess"}))
+    model = Sim.storyboard(batch, call("post", text="4711"), call("post", text="7114"), say("Done."))
     async with Runtime() as runtime:
         session = await runtime.session(Agent("You read.", model=model, tools=[read_mail, read_page, post]))
-        result = await session.run("What is on the page?")
-        while result.asks:
-            for ask in result.asks:
-                await session.deny(ask.ask_id, by="mia")
-            assert session.turn is not None
-            result = await session.turn
-    assert "and again" not in sent
+        turn = await session.send("What is on the page?")
+        for text in ("4711", "7114"):
+            (ask,) = (await turn).asks
+            assert ask.arguments == f'{{"text":"{text}"}}'
+            await session.deny(ask.ask_id, by="mia")
+        assert (await turn).status == "completed"
+    assert sent == ["a guess"]
 
 
 async def test_s077_a_summary_that_was_poisoned_stays_the_words_of_a_user_and_never_becomes_instructions() -> (

@@ -2,10 +2,10 @@
 
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
-from holdfast import Agent, Event, Runtime, Session, Tool, ToolResult
+from holdfast import Agent, Event, Runtime, Session, Store, Tool, ToolResult
 from holdfast.config import Config, Limits
 from holdfast.drivers.sim import Sim, Step
 from holdfast.events import (
@@ -21,26 +21,40 @@ from holdfast.testing import VirtualClock
 
 
 def agent_of(
-    *steps: Step | str, tools: Sequence[Tool] = (), limits: Limits | None = None, **config: Any
+    *steps: Step | str,
+    name: str = "agent",
+    tools: Sequence[Tool] = (),
+    limits: Limits | None = None,
+    **config: Any,
 ) -> Agent:
     """An agent whose model plays these steps, by their place in the transcript."""
     return Agent(
-        "You help.", model=Sim.storyboard(*steps), tools=tools, limits=limits, config=Config(**config)
+        "You help.",
+        name=name,
+        model=Sim.storyboard(*steps),
+        tools=tools,
+        limits=limits,
+        config=Config(**config),
     )
 
 
 @asynccontextmanager
-async def session_with(agent: Agent, store: MemoryStore | None = None) -> AsyncIterator[Session]:
+async def opened(
+    agent: Agent, store: Store | None = None, session_id: str = "", **options: Any
+) -> AsyncIterator[Session]:
+    """A session of this agent in a runtime of its own, in virtual time: a new one, or that one as after a restart."""
+    async with Runtime(store, clock=VirtualClock(), drain=0, **options) as runtime:
+        yield await (runtime.open(session_id, agent) if session_id else runtime.session(agent))
+
+
+def session_with(agent: Agent, store: Store | None = None) -> AbstractAsyncContextManager[Session]:
     """A new session of this agent, in virtual time."""
-    async with Runtime(store, clock=VirtualClock(), drain=0) as runtime:
-        yield await runtime.session(agent)
+    return opened(agent, store)
 
 
-@asynccontextmanager
-async def reopened(store: MemoryStore, agent: Agent, session_id: str) -> AsyncIterator[Session]:
+def reopened(store: Store, agent: Agent, session_id: str) -> AbstractAsyncContextManager[Session]:
     """A session in another runtime on the same store, as after a restart."""
-    async with Runtime(store, clock=VirtualClock(), drain=0) as runtime:
-        yield await runtime.open(session_id, agent)
+    return opened(agent, store, session_id)
 
 
 async def cut_off(events: Sequence[Event], after: int) -> MemoryStore:

@@ -1,19 +1,21 @@
 """An answered call starts at once, whatever else of its batch is still at work."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
-from holdfast import Agent, AskFor, Runtime, Session, tool
+from holdfast import Agent, AskFor, Runtime, Session, SQLiteStore, tool
 from holdfast.config import Config
-from holdfast.drivers.sim import Sim, calls, say
+from holdfast.drivers.sim import Sim, call, calls, say
 from holdfast.errors import AskClosed
+from holdfast.events import Event
+from holdfast.store import Letter
 from holdfast.stores.memory import MemoryStore
-from holdfast.testing import VirtualClock, problems_in
+from holdfast.testing import SlowStore, VirtualClock, problems_in
 from tests.turn.scenes import assert_sound, kinds, results
 
 RAN: list[str] = []
@@ -250,6 +252,101 @@ async def test_of_two_answers_left_for_another_process_the_second_is_refused(tmp
         assert result.text == "Done."
         assert kinds(await mine.events()).count("ask.answered") == 1
     assert RAN == ["pay 5"]
+
+
+class Interrupted(SQLiteStore):
+    """A store whose reader of letters is held up by what happens `meanwhile`."""
+
+    meanwhile: Callable[[], Awaitable[None]] | None = None
+
+    async def letters(self, session_id: str) -> list[Letter]:
+        if (meanwhile := self.meanwhile) is not None:
+            self.meanwhile = None
+            await meanwhile()
+        return await super().letters(session_id)
+
+
+async def test_an_answer_that_went_from_a_letter_to_the_log_between_two_looks_came_first(
+    tmp_path: Path,
+) -> None:
+    gate = asyncio.Event()
+
+    @tool(effect="once")
+    async def wait() -> str:
+        """Wait."""
+        await gate.wait()
+        return "waited"
+
+    board = Sim.storyboard(calls(("wait", {}), ("pay", {"cents": 5})), say("Done."))
+    worker = Agent("Work.", name="worker", model=board, tools=[wait, pay])
+    path = tmp_path / "log.db"
+    slow = Interrupted(path)
+    async with Runtime(path, agents=[worker]) as one, Runtime(slow, agents=[worker]) as two:
+        mine = await one.session(worker)
+        turn = await mine.send("go")
+        async for event in mine.follow():
+            if event.type == "tool.started":
+                break
+        theirs = await two.open(mine.id)
+        (ask,) = theirs.asks
+
+        async def recorded() -> None:
+            await mine.approve(ask.ask_id, by="ann")
+
+        slow.meanwhile = recorded
+        with pytest.raises(AskClosed, match="approved by ann"):
+            await theirs.deny(ask.ask_id, by="bob")
+        assert await slow.letters(mine.id) == []
+        gate.set()
+        assert (await turn).text == "Done."
+        assert kinds(await mine.events()).count("ask.answered") == 1
+
+
+async def test_an_answer_that_was_left_for_a_writer_that_went_away_came_before_a_later_one(
+    tmp_path: Path,
+) -> None:
+    worker = Agent(
+        "Work.", name="worker", model=Sim.storyboard(call("pay", cents=5), say("Done.")), tools=[pay]
+    )
+    path = tmp_path / "log.db"
+    async with Runtime(path, agents=[worker]) as one:
+        mine = await one.session(worker)
+        (ask,) = (await mine.run("go")).asks
+    async with Runtime(path, agents=[worker]) as two, Runtime(path, agents=[worker]) as three:
+        await two.store.claim(mine.id, owner="who goes away", hold=60)
+        await (await two.open(mine.id)).approve(ask.ask_id, by="ann")
+        assert RAN == []
+        theirs = await three.open(mine.id)
+        await two.store.renew("who goes away", 0.0)
+        with pytest.raises(AskClosed, match="approved by ann"):
+            await theirs.deny(ask.ask_id, by="bob")
+        assert (await theirs.handle(ask_turn(await theirs.events()))).text == "Done."
+    assert RAN == ["pay 5"]
+
+
+def ask_turn(events: list[Event]) -> str:
+    """The turn that asked."""
+    return next(event.context.turn_id for event in events if event.type == "ask.opened")
+
+
+async def test_a_turn_whose_answer_is_on_its_way_to_the_disk_goes_on_and_is_not_at_rest(
+    tmp_path: Path,
+) -> None:
+    worker = Agent(
+        "Work.", model=Sim.storyboard(call("pay", cents=5), say("Done.")), name="worker", tools=[pay]
+    )
+    path = tmp_path / "log.db"
+    slow = SlowStore(SQLiteStore(path), 1.0)
+    async with Runtime(slow, agents=[worker]) as runtime:
+        mine = await runtime.session(worker)
+        turn = await mine.send("go")
+        (ask,) = (await turn).asks
+        answering = asyncio.ensure_future(mine.approve(ask.ask_id, by="ann"))
+        while mine.state.asks:  # noqa: ASYNC110 - until it is folded, and not yet durable
+            await asyncio.sleep(0.01)
+        result = await turn
+        assert (result.status, result.text) == ("completed", "Done.")
+        await answering
 
 
 async def test_the_time_of_an_answer_that_was_left_is_when_it_was_said() -> None:

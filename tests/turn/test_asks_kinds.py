@@ -1,10 +1,8 @@
 """Approvals, client-side tools and questions: one mechanism, and what is bad input to it."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from datetime import timedelta
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -17,18 +15,19 @@ from holdfast import (
     Deny,
     Hook,
     HookEvent,
+    Image,
     MemoryStore,
     Modify,
     Policy,
     Runtime,
     Session,
-    SQLiteStore,
     Store,
+    Text,
     Tool,
     tool,
 )
 from holdfast.config import Config
-from holdfast.drivers.sim import Sim, Step, call, calls, say
+from holdfast.drivers.sim import Sim, call, calls, say
 from holdfast.errors import (
     AnswerForbidden,
     AnswerRejected,
@@ -43,7 +42,8 @@ from holdfast.facts.asks import AskAnswered, AskExpired, AskVoided
 from holdfast.hook import Allow
 from holdfast.policy import Action
 from holdfast.testing import VirtualClock, problems_in
-from tests.turn.scenes import results
+from tests.turn import scenes
+from tests.turn.scenes import opened, results
 
 PAID: list[int] = []
 
@@ -51,11 +51,6 @@ PAID: list[int] = []
 @pytest.fixture(autouse=True)
 def _nothing_paid() -> None:
     PAID.clear()
-
-
-@pytest.fixture(params=["memory", "sqlite"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
-    return MemoryStore() if request.param == "memory" else SQLiteStore(tmp_path / "log.db")
 
 
 class Place(msgspec.Struct):
@@ -78,18 +73,7 @@ def pay_of(doc: str = "Pay.", **options: Any) -> Tool:
     return tool(**{"ask": True, **options})(pay)
 
 
-def agent_of(*steps: Step | str, tools: tuple[Tool, ...] = (), **config: Any) -> Agent:
-    return Agent(
-        "You help.", name="clerk", model=Sim.storyboard(*steps), tools=tools, config=Config(**config)
-    )
-
-
-@asynccontextmanager
-async def opened(
-    agent: Agent, store: Store | None = None, session_id: str = "", **options: Any
-) -> AsyncIterator[Session]:
-    async with Runtime(store, clock=VirtualClock(), drain=0, **options) as runtime:
-        yield await (runtime.open(session_id, agent) if session_id else runtime.session(agent))
+agent_of = partial(scenes.agent_of, name="clerk")
 
 
 async def rest(session: Session) -> list[str]:
@@ -200,7 +184,12 @@ async def test_a_question_may_be_refused() -> None:
 
 @pytest.mark.parametrize(
     ("given", "said"),
-    [({"expires_in": -1}, "above 0"), ({"whom": ["a"]}, "whom"), ({"who": [""]}, "pattern")],
+    [
+        ({"expires_in": -1}, "above 0"),
+        ({"expires_in": 1e15}, "at most"),
+        ({"whom": ["a"]}, "whom"),
+        ({"who": [""]}, "pattern"),
+    ],
 )
 async def test_a_configuration_of_questions_that_does_not_fit_is_refused(
     given: dict[str, Any], said: str
@@ -249,6 +238,23 @@ def test_terms_that_contradict_each_other_are_refused() -> None:
         AskFor(reason="", who="ann")  # type: ignore[arg-type]
     with pytest.raises(ToolSignatureError, match="the default is no result"):
         tool(client=AskFor(reason="", expires_in=5, on_expiry="default", default="x"))(number)
+
+
+@pytest.mark.parametrize("seconds", [float("inf"), 1e15, 3_650 * 86_400 + 1])
+async def test_an_expiry_that_no_calendar_holds_is_refused_where_it_is_said(seconds: float) -> None:
+    with pytest.raises(ValueError, match="at most 315,360,000"):
+        AskFor(reason="big", expires_in=seconds)
+
+    async def decide(action: Action) -> Allow | AskFor:
+        return AskFor(reason="big", expires_in=seconds) if action.kind == "tool" else Allow()
+
+    late = (Policy(name="late", decide=decide),)
+    agent = agent_of(call("pay", cents=5), say("Done."), tools=(pay_of(ask=False),), policies=late)
+    async with opened(agent) as session:
+        await session.run("Pay.")
+        (denied,) = results(await session.events())
+        assert "the policy late failed: ValueError: expires_in" in denied.text
+    assert PAID == []
 
 
 async def test_an_author_s_expiry_without_a_time_zone_is_a_check_that_failed() -> None:
@@ -366,6 +372,26 @@ async def test_the_same_answer_under_the_same_key_is_harmless() -> None:
             await session.deny(ask.ask_id, by="ann", key="k1")
         await rest(session)
     assert PAID == [4]
+
+
+PIXEL = Image(url="data:image/gif;base64,R0lGODlhAQABAAAAACH5BAEAAAAALAAAAAABAAEAAAIBAAA7")
+
+
+@pytest.mark.parametrize("result", ["a\x00b", PIXEL, [PIXEL, Text(text="a pixel")], {"a": 1.0}], ids=str)
+async def test_the_same_result_under_the_same_key_is_harmless_whatever_it_is(result: Any) -> None:
+    @tool(client=True)
+    async def shot() -> Any:
+        """Look."""
+
+    async with opened(agent_of(call("shot"), say("Done."), tools=(shot,))) as session:
+        (ask,) = (await session.run("Look.")).asks
+        await session.submit(ask.ask_id, result, by="browser", key="k")
+        await session.submit(ask.ask_id, result, by="browser", key="k")
+        await rest(session)
+        await session.submit(ask.ask_id, result, by="browser", key="k")
+        for other in ("another", object()):
+            with pytest.raises(AskClosed, match="answered by browser"):
+                await session.submit(ask.ask_id, other, by="browser", key="k")
 
 
 async def test_changed_arguments_are_what_runs_and_the_model_is_told(store: Store) -> None:

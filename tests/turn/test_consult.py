@@ -37,7 +37,7 @@ def payer(*cents: int, **config: Any) -> Agent:
 
 def clerk(decision: Any, **options: Any) -> Approver:
     async def decide(ask: AskOpened) -> Any:
-        if isinstance(decision, Exception):
+        if isinstance(decision, BaseException):
             raise decision
         if isinstance(decision, float):
             await asyncio.sleep(decision)
@@ -87,12 +87,13 @@ async def test_what_it_leaves_open_waits_for_others() -> None:
     ("decision", "said"),
     [
         (RuntimeError("no network"), "RuntimeError: no network"),
+        (SystemExit(3), "SystemExit: 3"),
         (60.0, "no answer within 30 s"),
         ("yes", "'yes' is no answer"),
         (Modify(arguments='{"cents":"x"}'), "cannot be taken"),
         (Modify(result="5"), "is no answer"),
     ],
-    ids=["raises", "too slow", "nonsense", "unfit", "a result"],
+    ids=["raises", "ends the program", "too slow", "nonsense", "unfit", "a result"],
 )
 @pytest.mark.parametrize("on_failure", ["open", "deny"])
 async def test_one_that_fails_leaves_the_ask_open_or_denies(
@@ -166,6 +167,19 @@ async def test_an_approver_that_is_called_like_the_agent_answers_nothing() -> No
     assert (result.status, PAID) == ("waiting", [])
 
 
+async def test_nothing_is_left_of_an_approver_whose_turn_was_cancelled() -> None:
+    async with Runtime(clock=VirtualClock(), drain=0, approver=clerk(1_000.0, timeout=2_000)) as runtime:
+        before = asyncio.all_tasks()
+        session = await runtime.session(payer())
+        turn = await session.send("Pay.")
+        await asyncio.sleep(1)
+        await turn.cancel()
+        assert (await turn).status == "cancelled"
+        await asyncio.sleep(1)
+        waiting = [str(it.get_coro()) for it in asyncio.all_tasks() - before]
+        assert not [it for it in waiting if "Bell" in it], waiting
+
+
 async def test_the_session_s_approver_goes_before_the_runtime_s() -> None:
     async with Runtime(clock=VirtualClock(), drain=0, approver=clerk(Deny("runtime"))) as runtime:
         session = await runtime.session(payer(), config=Config(approver=clerk(Allow())))
@@ -210,5 +224,8 @@ def test_an_approver_that_makes_no_sense_is_refused() -> None:
         clerk(None, timeout=0)
     with pytest.raises(ConfigError, match="needs a name"):
         Approver(name=" ", decide=clerk(None).decide)
+    for name in ("agent", "Agent:clerk", "model:x", "\u200b"):
+        with pytest.raises(ConfigError, match=r"an approver needs a name.*(side of this session|say who)"):
+            Approver(name=name, decide=clerk(None).decide)
     with pytest.raises(ConfigError, match="no approver"):
         Runtime(approver="ann")  # type: ignore[arg-type]

@@ -1,10 +1,7 @@
 """An answer may hold for further asks: for how much, how long, and never for a tool that changed."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,9 +12,7 @@ from holdfast import (
     Decision,
     MemoryStore,
     Policy,
-    Runtime,
     Session,
-    SQLiteStore,
     Store,
     Tool,
     tool,
@@ -25,12 +20,12 @@ from holdfast import (
 from holdfast.config import Config
 from holdfast.driver import Request
 from holdfast.drivers.sim import Sim, Step, call, say
-from holdfast.errors import AnswerForbidden, AnswerRejected, UnknownGrant
+from holdfast.errors import AnswerForbidden, AnswerRejected, AskClosed, UnknownAsk, UnknownGrant
 from holdfast.facts.asks import GrantUsed
 from holdfast.hook import Allow
 from holdfast.policy import Action
 from holdfast.testing import VirtualClock, problems_in
-from tests.turn.scenes import results
+from tests.turn.scenes import cut_off, first, opened, results
 
 SENT: list[str] = []
 
@@ -38,11 +33,6 @@ SENT: list[str] = []
 @pytest.fixture(autouse=True)
 def _nothing_sent() -> None:
     SENT.clear()
-
-
-@pytest.fixture(params=["memory", "sqlite"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
-    return MemoryStore() if request.param == "memory" else SQLiteStore(tmp_path / "log.db")
 
 
 def mail(doc: str = "Send mail.", **options: Any) -> Tool:
@@ -74,12 +64,6 @@ def mailer(*tools: Tool, **config: Any) -> Agent:
     return Agent(
         "Mail.", name="mailer", model=Sim.rule(choose), tools=tools or (mail(), wipe), config=Config(**config)
     )
-
-
-@asynccontextmanager
-async def opened(agent: Agent, store: Store | None = None, session_id: str = "") -> AsyncIterator[Session]:
-    async with Runtime(store, clock=VirtualClock(), drain=0) as runtime:
-        yield await (runtime.open(session_id, agent) if session_id else runtime.session(agent))
 
 
 async def approve_once(session: Session, text: str = "send a@b.c", **options: Any) -> None:
@@ -207,6 +191,49 @@ async def test_a_grant_is_for_who_asked_and_silences_nobody_else() -> None:
         worried.append(True)
         assert await asks_about(session, "send b@c.d")
         assert await asks_about(session, "wipe a")
+
+
+@pytest.mark.parametrize("scope", ["tool", "session", {"to": "*"}])
+async def test_a_grant_is_no_answer_to_what_whoever_gave_it_may_not_answer(scope: Any) -> None:
+    def checked(arguments: Any) -> AskFor:
+        abroad = arguments.to.endswith(".evil")
+        return AskFor(reason="mail", who=("*@security",) if abroad else ())
+
+    async with opened(mailer(mail(ask=checked), wipe)) as session:
+        await approve_once(session, scope=scope)
+        assert not await asks_about(session, "send b@c.d")
+        turn = await session.send("send b@c.evil")
+        (ask,) = (await turn).asks
+        with pytest.raises(AnswerForbidden, match="those who may"):
+            await session.approve(ask.ask_id, by="ann")
+        await session.approve(ask.ask_id, by="eve@security", scope=scope)
+        await turn
+        assert not await asks_about(session, "send d@e.evil")
+    assert SENT == ["a@b.c", "b@c.d", "b@c.evil", "d@e.evil"]
+
+
+async def test_a_call_that_a_grant_let_through_is_asked_about_where_its_tool_changed_before_it_ran() -> None:
+    async with opened(mailer()) as session:
+        await approve_once(session, scope="tool")
+        assert not await asks_about(session, "send b@c.d")
+        events = await session.events()
+    store = await cut_off(events, first(events, "grant.used"))
+    async with opened(mailer(mail("Send mail, to all."), wipe), store, session.id) as again:
+        assert again.turn is not None
+        (ask,) = (await again.turn).asks
+        assert ask.arguments == '{"to":"b@c.d"}'
+        with pytest.raises(UnknownAsk) as unknown:
+            await again.approve("", by="ann")
+        assert not isinstance(unknown.value, AskClosed)
+
+
+async def test_a_grant_whose_time_is_over_is_kept_no_longer_than_until_the_next_one() -> None:
+    async with opened(mailer()) as session:
+        for _ in range(3):
+            until = VirtualClock().now() + timedelta(minutes=1)
+            await approve_once(session, scope="tool", until=until)
+            assert [it.until for it in session.state.grants.values()] == [until]
+            await asyncio.sleep(60)
 
 
 async def test_what_is_no_approval_holds_for_its_call_alone() -> None:

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Literal
 from msgspec import Struct
 
 from holdfast.facts.fact import Fact
+from holdfast.facts.guards import GuardDecided
 from holdfast.messages import ToolResult
 
 Wants = Literal["approval", "result", "answer"]
@@ -88,6 +89,8 @@ class AskAnswered(Fact, frozen=True, kw_only=True, omit_defaults=True, gc=False)
     """What was answered, as the model reads it."""
     grant: Grant | None = None
     """For what else it holds."""
+    guarded: tuple[GuardDecided, ...] = ()
+    """What guards decided about the result before it came here; on the log they are events of their own as well."""
 
 
 class AskExpired(Fact, frozen=True, kw_only=True, omit_defaults=True, gc=False):
@@ -133,6 +136,10 @@ class GrantRevoked(Fact, frozen=True, kw_only=True, omit_defaults=True, gc=False
     grant_id: str
     by: str
     reason: str = ""
+
+
+FACTS: tuple[type[Fact], ...] = (AskOpened, AskAnswered, AskExpired, AskVoided, GrantUsed, GrantRevoked)
+"""The kinds of this subject."""
 
 
 class Closed(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):

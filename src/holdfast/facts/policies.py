@@ -11,12 +11,16 @@ Judged = Literal["turn", "model", "tool", "child", "delivery", "capability"]
 """What a policy is asked about."""
 
 
+Deciding = Literal["deny", "modify", "ask", "interrupt", "defer"]
+"""What changes what was about to happen."""
+
+
 class PolicyDecided(Fact, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """A policy or rule changed what was about to happen: denied it, changed it, put it off, or wants it asked about."""
 
     kind: ClassVar[str] = "policy.decided"
     action: Judged
-    decision: Literal["deny", "modify", "ask", "interrupt", "defer"]
+    decision: Deciding
     code: str
     """Stable; see `holdfast.policy.CODES`. Of a rule: `rule.<id>`."""
     policy: str
@@ -36,3 +40,7 @@ class PolicyDecided(Fact, frozen=True, kw_only=True, omit_defaults=True, gc=Fals
     def ends_turn(self) -> bool:
         """Whether the turn is over with this."""
         return self.decision == "interrupt" or (self.decision == "deny" and self.action in ("turn", "model"))
+
+
+FACTS: tuple[type[Fact], ...] = (PolicyDecided,)
+"""The kinds of this subject."""

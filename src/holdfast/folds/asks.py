@@ -52,7 +52,8 @@ def asked_within(state: State, at: datetime) -> int:
 def _answered(state: State, event: Event, fact: AskAnswered) -> None:
     ask = _close(state, fact.ask_id, _as_closed(fact))
     if fact.grant is not None:
-        state.grants[fact.grant.id] = fact.grant
+        held = [it for it in state.grants.values() if it.until is None or event.ts < it.until]
+        state.grants = {it.id: it for it in (*held, fact.grant)}
     if ask is None or (call := _call(state, ask.call_id)) is None:
         return
     call.verdict, call.verdict_reason, call.answer = fact.verdict, fact.reason, fact.result
@@ -65,7 +66,9 @@ def _as_closed(fact: AskAnswered) -> Closed:
 
 
 def said_in(fact: AskAnswered) -> str:
-    """What was answered besides the verdict, to tell the same answer from another."""
+    """What was answered besides the verdict, to tell the same answer from another; empty where guards changed it."""
+    if any(it.action != "log" for it in fact.guarded):
+        return ""
     if fact.result is not None:
         return digest_of(f"{fact.result.status} {fact.result.text}".encode())
     return digest_of(fact.arguments.encode()) if fact.arguments is not None else ""
@@ -85,7 +88,8 @@ def _expired(state: State, event: Event, fact: AskExpired) -> None:
 
 
 def _voided(state: State, event: Event, fact: AskVoided) -> None:
-    _close(state, fact.ask_id, Closed(how="voided"))
+    if fact.ask_id:  # else a grant let the call through
+        _close(state, fact.ask_id, Closed(how="voided"))
     if call := _call(state, fact.call_id):
         call.ask_id = call.verdict = call.verdict_reason = call.asked = call.bound = ""
         call.answer, call.edited = None, False

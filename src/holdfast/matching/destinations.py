@@ -1,10 +1,11 @@
 """Destinations: where the arguments of a call point to, so that rules can be about that.
 
     host   of every URL, also inside a longer text, and of an argument whose name ends in url, uri, host, hostname,
-           endpoint or server
+           endpoint or server, or in the plural of these
     mail   every mail address
-    path   a text that begins with / ./ ../ or ~, and an argument whose name ends in path, file, filename, directory,
-           folder or dir
+    path   of every file: URL; a text that begins with / ./ ../ or ~, if it is one line or goes up with ..; and an
+           argument whose name ends in path, file, filename, directory, folder or dir, or in the plural of these, if it
+           is no URL or goes up
 
 A host and the domain of an address are brought to the one spelling that `holdfast.network` reads. What looks like a URL
 and cannot be read is a destination that nobody knows: a rule that denies or asks counts as matching it, one that allows
@@ -14,8 +15,10 @@ does not. The time is linear in the text.
 from __future__ import annotations
 
 import posixpath
+import re
 from collections.abc import Iterator
 from typing import Any, Literal
+from urllib.parse import unquote
 
 from msgspec import Struct
 
@@ -30,8 +33,24 @@ _LOCAL = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ01234567
 _SCHEME = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789+.-")
 _ENDS = frozenset(" \t\r\n\v\f\"'<>`|^{}\x00")
 _TRAILING = ".,;:!?)]"
-_HOSTED = ("url", "uri", "host", "hostname", "endpoint", "server")
-_PATHED = ("path", "file", "filename", "directory", "folder", "dir")
+_HOSTED = (
+    *("url", "uri", "host", "hostname", "endpoint", "server"),
+    *("urls", "uris", "hosts", "hostnames", "endpoints", "servers"),
+)
+_PATHED = (
+    *("path", "file", "filename", "directory", "folder", "dir"),
+    *("paths", "files", "filenames", "directories", "folders", "dirs"),
+)
+# compiled when they are first used, for few programs have rules; `re` keeps them
+_URL = r"\s*[A-Za-z][A-Za-z0-9+.-]*://"
+_FILE = r"(?i)\s*file:(?://[^/\\]*)?([^?#]*)"
+_BEFORE_HOST = r"(?i)\s*(?:(?:https?|wss?|ftp):(?!\d{1,5}(?:[/?#]|$)))?[/\\]*"
+_USER = r"[^/\\?#]*@(?:([^/\\?#:@\[]+):(?!\d*(?:[/?#]|$)))?"
+"""Who logs in; with the host where a path follows it, as in `git@example.com:house/repo`."""
+_QUOTED = r'(?<![\w"])"[^"\r\n]{1,64}"\Z'
+_DOMAIN = frozenset(".-[]:_\u3002\uff0e\uff61")
+"""What is in the domain of an address besides letters and digits. The last three may be read as dots elsewhere; a host
+with one of them cannot be read here."""
 
 DestinationKind = Literal["host", "mail", "path"]
 
@@ -89,14 +108,46 @@ def _in_text(name: str, text: str) -> Iterator[Destination]:
         end = _until_end(text, at + 3)
         yield from _mails(text, before, start)
         yield _host_of(text[start:end].rstrip(_TRAILING))
+        if text[start : start + 5].lower() == "file:":
+            yield from _file_of(text[start:end])
         at = text.find("://", end)
     yield from _mails(text, end, len(text))
-    if end or not text:
+    if not text:
         return
-    if name.endswith(_HOSTED) and "@" not in text:
-        yield _host_of("https://" + text.strip().lstrip("/"))
-    elif "\n" not in text and (text.startswith(("/", "./", "../", "~", "\\")) or name.endswith(_PATHED)):
+    hosted, pathed = name.endswith(_HOSTED), name.endswith(_PATHED)
+    if not end and (hosted or pathed):
+        yield from _file_of(text)
+    if hosted:
+        if not end and not text.lstrip().lower().startswith("mailto:"):
+            yield _host_of("https://" + _host_named(text))
+    elif _is_path(text, pathed):
         yield Destination("path", clean_path(text))
+
+
+def _is_path(text: str, named: bool) -> bool:
+    """Whether the text is a path, for all that can be told; `named`: the argument is called so."""
+    if named:
+        return "://" not in text or not re.match(_URL, text) or _goes_up(text)
+    begins = text.lstrip().startswith(("/", "\\", "~", "./", "../"))
+    return begins and ("\n" not in text.strip() or _goes_up(text))
+
+
+def _goes_up(text: str) -> bool:
+    return ".." in text.replace("\\", "/").split("/")
+
+
+def _host_named(text: str) -> str:
+    """The text, which is where a host is expected, from its host on."""
+    before = re.match(_BEFORE_HOST, text)
+    rest = text[before.end() if before else 0 :].rstrip()
+    user = re.match(_USER, rest)
+    return (user[1] or rest[user.end() :]) if user else rest
+
+
+def _file_of(url: str) -> Iterator[Destination]:
+    """The path in this URL, where it is that of a file."""
+    if found := re.match(_FILE, url):
+        yield Destination("path", clean_path(unquote(found[1])))
 
 
 def _scheme_start(text: str, at: int, least: int) -> int:
@@ -130,8 +181,11 @@ def _mails(text: str, start: int, stop: int) -> Iterator[Destination]:
         while begin > max(start, at - 64) and text[begin - 1] in _LOCAL:
             begin -= 1
         end = at + 1
-        while end < min(stop, at + 254) and (text[end].isalnum() or text[end] in ".-[]:_"):
+        while end < min(stop, at + 254) and (text[end].isalnum() or text[end] in _DOMAIN):
             end += 1
+        if begin == at and text.endswith('"', start, at):
+            quoted = re.compile(_QUOTED).search(text, max(start, at - 66), at)
+            begin = quoted.start() if quoted else at
         if begin < at and end > at + 1:
             yield _mail(text[begin:at], text[at + 1 : end].rstrip(".:]-"))
         at = text.find("@", at + 1, stop)

@@ -8,15 +8,12 @@ from __future__ import annotations
 
 import re
 
-_REPEAT = re.compile(r"\{(\d+)(,(\d*))?\}")
-_GROUP = re.compile(r"\(\?(?:P?<\w+>|[a-zA-Z-]*:)")
-_FLAGS = re.compile(r"\(\?[a-zA-Z-]+\)")
-_ONE = re.compile(
-    r"\\(?:x\{[0-9A-Fa-f]+\}|x[0-9A-Fa-f]{2}|[pP]\{\^?\w+\}|[pP]\w|[0-7]{1,3}|[dDsSwWnrtfva]|[^\w\s])"
-)
-_CLASS = re.compile(
-    r"\[\^?\]?(?:\[:\^?\w+:\]|\\[pP]\{\^?\w+\}|\\x\{[0-9A-Fa-f]+\}|\\.|[^\]\\])*\]", re.DOTALL
-)
+# compiled when they are first used, for few programs have guards with expressions; `re` keeps them
+_REPEAT = r"\{(\d+)(,(\d*))?\}"
+_GROUP = r"\(\?(?:P?<\w+>|[a-zA-Z-]*:)"
+_FLAGS = r"\(\?[a-zA-Z-]+\)"
+_ONE = r"\\(?:x\{[0-9A-Fa-f]+\}|x[0-9A-Fa-f]{2}|[pP]\{\^?\w+\}|[pP]\w|[0-7]{1,3}|[dDsSwWnrtfva]|[^\w\s])"
+_CLASS = r"(?s)\[\^?\]?(?:\[:\^?\w+:\]|\\[pP]\{\^?\w+\}|\\x\{[0-9A-Fa-f]+\}|\\.|[^\]\\])*\]"
 _EMPTY = ("\\b", "\\B", "\\A", "\\z")
 
 Width = tuple[int | None, int | None]
@@ -66,7 +63,7 @@ class _Reader:
         width = self._atom()
         while self._next() and self._next() in "*+?{":
             if self._next() == "{":
-                found = _REPEAT.match(self._text, self.at)
+                found = self._match(_REPEAT)
                 if found is None:
                     break
                 self.at = found.end()
@@ -106,10 +103,10 @@ class _Reader:
         return self._taken(_ONE)
 
     def _group(self) -> Width:
-        if found := _FLAGS.match(self._text, self.at):
+        if found := self._match(_FLAGS):
             self.at = found.end()
             return 0, 0
-        found = _GROUP.match(self._text, self.at)
+        found = self._match(_GROUP)
         if found is None and self._text.startswith("(?", self.at):
             raise _Strange
         self.at = found.end() if found else self.at + 1
@@ -119,8 +116,11 @@ class _Reader:
         self.at += 1
         return width
 
-    def _taken(self, pattern: re.Pattern[str]) -> Width:
-        found = pattern.match(self._text, self.at)
+    def _match(self, pattern: str) -> re.Match[str] | None:
+        return re.compile(pattern).match(self._text, self.at)
+
+    def _taken(self, pattern: str) -> Width:
+        found = self._match(pattern)
         if found is None:
             raise _Strange
         self.at = found.end()

@@ -52,14 +52,18 @@ async def consult(ask: AskOpened, journal: Journal, manifest: Manifest) -> None:
     """Put the ask to the approver, unless it is closed meanwhile. Raises `StoreError`."""
     approver = manifest.approver
     assert approver is not None
-    journal.derived(_Consulted).add(ask.ask_id)
+    consulted = journal.derived(_Consulted)
+    consulted.intersection_update(journal.state.asks)
+    consulted.add(ask.ask_id)
     asking = journal.stragglers.unit(_decision(approver, ask, journal))
     try:
         while not asking.done() and ask.ask_id in journal.state.asks:
             rung = asyncio.ensure_future(journal.derived(Bell).rung())
             watched: set[asyncio.Future[Any]] = {asking, rung}
-            await asyncio.wait(watched, return_when=asyncio.FIRST_COMPLETED)
-            rung.cancel()
+            try:
+                await asyncio.wait(watched, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                rung.cancel()
     finally:
         if not asking.done():
             asking.cancel()
@@ -75,9 +79,8 @@ async def _record(
     try:
         words = _words(decision, ask, approver)
         if words is not None:
-            fact, decided = await answer_past(await answer_fact(journal, ask, words), ask, journal, manifest)
-            if admit(fact, journal, manifest):
-                journal.stage(*decided)
+            fact = await answer_past(answer_fact(journal, ask, words), ask, journal, manifest)
+            admit(fact, journal, manifest)
     except UsageError as error:
         if ask.ask_id not in journal.state.asks:
             return  # somebody else was faster
@@ -139,7 +142,7 @@ async def _decision(approver: Approver, ask: AskOpened, journal: Journal) -> obj
         return await journal.stragglers.run(f"approver {approver.name}", ask.ask_id, work, approver.timeout)
     except TimeoutError:
         return _Failure(f"no answer within {approver.timeout:g} s")
-    except (Exception, asyncio.CancelledError) as error:
+    except (Exception, asyncio.CancelledError, SystemExit) as error:
         if isinstance(error, asyncio.CancelledError) and stopped_from_outside():
             raise
         return _Failure(said(error))

@@ -20,6 +20,7 @@ from msgspec import Struct, structs
 
 from holdfast.asking import AskFor
 from holdfast.events import Fact, PolicyDecided, ToolCompleted
+from holdfast.facts.policies import Deciding
 from holdfast.hook import Allow, Decision, Defer, Deny, Interrupt, Modify
 from holdfast.journal import Journal
 from holdfast.manifest import Manifest
@@ -45,14 +46,14 @@ class Ruling(Struct, kw_only=True):
     outcome: ToolCompleted | None = None
     """The changed arguments do not fit the tool."""
 
-    def decided(self, policy: str, decision: str, code: str, reason: str = "") -> PolicyDecided:
+    def decided(self, policy: str, decision: Deciding, code: str, reason: str = "") -> PolicyDecided:
         """The fact of a decision."""
         return PolicyDecided(
             action=self.action.kind,
             name=self.action.name,
             call_id=self.action.call_id,
             policy=policy,
-            decision=decision,  # type: ignore[arg-type]
+            decision=decision,
             code=code,
             reason=reason,
         )
@@ -266,10 +267,10 @@ def _taint(ruling: Ruling, journal: Journal, manifest: Manifest) -> None:
     if not all(label in held for label in LABELS) or charter.stays(action.arguments):
         return
     reason = _TAINTED.format(name=action.name)
-    fact = ruling.decided("taint", charter.taint.decision, "taint.outbound", reason)
     if charter.taint.decision == "deny":
-        ruling.refusal = fact
+        ruling.refuse("taint", "taint.outbound", reason)
     else:
+        fact = ruling.decided("taint", "ask", "taint.outbound", reason)
         ruling.wishes = [*ruling.wishes, (fact, AskFor(reason=reason))]
 
 
@@ -292,7 +293,7 @@ async def answered(
         return None if decision is None else _checked(decision)
     except TimeoutError:
         return "timeout", f"no answer within {seconds:g} s"
-    except (Exception, asyncio.CancelledError) as error:
+    except (Exception, asyncio.CancelledError, SystemExit) as error:
         if isinstance(error, asyncio.CancelledError) and stopped_from_outside():
             raise
         return "failed", said(error)
@@ -308,12 +309,13 @@ def _go_on(work: Coroutine[Any, Any, Decision | None], asked: Any) -> Generator[
             except GeneratorExit:
                 work.close()
                 raise
-            except BaseException as error:
+            except BaseException as error:  # whatever it is, it is meant for the work
                 asked = work.throw(error)
             else:
                 asked = work.send(answer)
     except StopIteration as end:
-        return end.value  # type: ignore[no-any-return]
+        decision: Decision | None = end.value
+        return decision
 
 
 def _checked(decision: Decision) -> Decision:
@@ -321,12 +323,8 @@ def _checked(decision: Decision) -> Decision:
         return decision
     if not isinstance(decision, Decision):
         raise TypeError(f"{decision!r} is not a decision; return Allow(), Deny(reason) or another of them")
-    if (
-        isinstance(decision, AskFor)
-        and decision.expires_at is not None
-        and decision.expires_at.tzinfo is None
-    ):
-        raise ValueError("expires_at has no time zone")
+    if isinstance(decision, AskFor):
+        decision.check_zone()
     if isinstance(decision, Defer) and decision.until.tzinfo is None:
         raise ValueError("until has no time zone")
     return msgspec.json.decode(msgspec.json.encode(decision), type=type(decision))

@@ -106,9 +106,7 @@ async def answer(journal: Journal, manifest: Manifest | None, ask_id: str, said:
             raise not_open(ask_id, journal.state)
         return
     may_answer(ask, said.by, journal, manifest)
-    fact, decided = await answer_past(await answer_fact(journal, ask, said), ask, journal, manifest)
-    if not await _tell(fact, journal, manifest) and decided:
-        await journal.record(*decided)
+    await _tell(await answer_past(answer_fact(journal, ask, said), ask, journal, manifest), journal, manifest)
 
 
 async def revoke(
@@ -229,11 +227,28 @@ async def _tell(fact: Fact, journal: Journal, manifest: Manifest | None = None) 
             continue
     if not is_new(fact, journal.state):
         return False
-    if isinstance(fact, AskAnswered) and await _left_before(fact, journal):
-        return True
-    await journal.post(fact, context_of(fact, journal.state))
     if isinstance(fact, AskAnswered):
-        await _left_before(fact, journal)
+        return await _leave_answer(fact, journal)
+    await journal.post(fact, context_of(fact, journal.state))
+    return True
+
+
+async def _leave_answer(fact: AskAnswered, journal: Journal) -> bool:
+    """Leave the answer in a letter, unless it is on the log; whether it is in one.
+
+    Raises `AskClosed` when somebody else was first, whose answer may go from a letter to the log between any two looks.
+    """
+    if await _left_before(fact, journal):
+        return True
+    await journal.refresh()
+    if not is_new(fact, journal.state):
+        return False
+    await journal.post(fact, context_of(fact, journal.state))
+    await _left_before(fact, journal)
+    await journal.refresh()
+    closed = journal.state.closed.get(fact.ask_id)
+    if closed is not None and (closed.how, closed.by, closed.said) != (fact.verdict, fact.by, said_in(fact)):
+        raise not_open(fact.ask_id, journal.state)
     return True
 
 

@@ -36,7 +36,8 @@ from holdfast.driver import Request
 from holdfast.drivers.sim import Sim, Step, call, calls, fail, say
 from holdfast.errors import AccountsUnsupported, UnknownBudget
 from holdfast.events import OutputMessageCompleted
-from holdfast.facts.budgets import BudgetSettled, Spent
+from holdfast.facts.budgets import BudgetSettled, BudgetWarned, Spent
+from holdfast.store import Account, accounting_of
 from holdfast.stores.postgres import PostgresStore
 from holdfast.testing import (
     Crash,
@@ -93,6 +94,15 @@ async def kinds(session: Session) -> list[str]:
     return [event.type for event in await session.events()]
 
 
+async def stands(runtime: Runtime, name: str, so: Callable[[Account], bool]) -> Account:
+    """Wait until the account stands so."""
+    async with asyncio.timeout(60):
+        while True:
+            if so(account := await runtime.accounts.get(name)):
+                return account
+            await asyncio.sleep(0.01)
+
+
 async def test_a_turn_ends_at_its_budget_and_says_which_and_how_much(store: Store) -> None:
     async with Runtime(store, registry=registry()) as runtime:
         session = await runtime.session(spender(Budget(scope="turn", quantity="model_calls", hard=3)))
@@ -129,6 +139,46 @@ async def test_each_quantity_is_counted(
         session = await runtime.session(spender(Budget(scope="session", quantity=quantity, hard=hard)))
         result = await session.run("Look around.")
         assert (result.stop, result.iterations) == ("budget", iterations)
+
+
+@pytest.mark.parametrize("scope", ["turn", "session", "principal", "organisation"])
+@pytest.mark.parametrize(
+    ("quantity", "limit"),
+    [("model_calls", 2), ("tokens", 2_500), ("usd", Decimal("0.0045")), ("tool_calls", 2), ("seconds", 7)],
+)
+@pytest.mark.parametrize("kind", ["hard", "soft"])
+def test_whatever_is_counted_can_be_bounded_for_everybody(
+    scope: Literal["turn", "session", "principal", "organisation"],
+    quantity: Literal["model_calls", "tokens", "usd", "tool_calls", "seconds"],
+    limit: Decimal | int,
+    kind: str,
+) -> None:
+    steps = [calls(("look", {"where": n}), usage=USAGE, delay=3.0) for n in range(4)]
+    budget = Budget(scope=scope, quantity=quantity, **{kind: limit})  # type: ignore[arg-type]
+
+    async def main() -> None:
+        clock = VirtualClock()
+        async with Runtime(
+            registry=registry(Sim.storyboard(*steps, "Done.", "Done.")), clock=clock
+        ) as runtime:
+            session = await runtime.session(spender(budget), principal="ann", organisation="acme")
+            first = await session.run("Look.")
+            second = await session.run("Look.")
+            warned = [it.data for it in await session.events() if isinstance(it.data, BudgetWarned)]
+        ended = "budget" if kind == "hard" else "end_turn"
+        if quantity == "seconds" and scope in ("principal", "organisation"):  # a turn counts when it ends
+            assert (first.stop, second.stop) == ("end_turn", ended)
+        else:
+            assert first.stop == ended
+            assert first.iterations == (
+                5 if kind == "soft" else 3 if quantity in ("tool_calls", "seconds") else 2
+            )
+        assert [(it.scope, it.quantity, it.limit) for it in warned[:1]] == (
+            [(scope, quantity, limit)] if kind == "soft" else []
+        )
+        assert len(warned) <= (2 if scope == "turn" else 1)
+
+    run_virtual(main())
 
 
 async def test_calls_of_a_batch_that_fit_are_run_and_the_others_have_results(store: Store) -> None:
@@ -259,6 +309,43 @@ async def test_a_waiting_turn_survives_its_process_and_goes_on_when_the_account_
         assert account.keys == ()
 
 
+async def test_a_worker_goes_on_with_who_waits_where_there_is_room_and_nobody_said_so(store: Store) -> None:
+    agent = spender(Budget(scope="principal", quantity="model_calls", hard=2, on_exceeded="wait"))
+    async with Runtime(store, registry=registry(), agents=[agent]) as runtime:
+        one, two, bob = [await runtime.session(agent, principal=name) for name in ("ann", "ann", "bob")]
+        for session in (one, two, bob):
+            assert (await session.run("Look around.")).status == "waiting"
+        assert await runtime.accounts.unblocked() == []
+        name = (await runtime.accounts.standing("principal", "ann", "model_calls")).name
+        await accounting_of(store).raise_account(name, Decimal(1))  # and then its process dies
+        assert set(await runtime.accounts.unblocked()) == {one.id, two.id}
+    stop = asyncio.Event()
+    async with Runtime(store, registry=registry(), agents=[agent]) as runtime:
+        work = asyncio.create_task(runtime.work(stop=stop))
+        await stands(runtime, name, lambda account: account.used == 3 and len(account.keys) == 2)
+        stop.set()
+        await work
+        assert await runtime.accounts.unblocked() == []
+        assert await runtime.recover() == []
+        assert (await (await runtime.open(bob.id)).handle(bob.state.turn.id)).iterations == 2  # type: ignore[union-attr]
+
+
+async def test_who_waits_for_time_is_found_when_there_is_some(store: Store) -> None:
+    agent = spender(
+        Budget(scope="principal", quantity="seconds", hard=Decimal("0.000001"), on_exceeded="wait")
+    )
+    async with Runtime(store, registry=registry(Sim.always("Done."))) as runtime:
+        session = await runtime.session(agent, principal="ann")
+        account = (await runtime.accounts.standing("principal", "ann", "seconds")).name
+        assert (await session.run("Look.")).status == "completed"
+        while not (await runtime.accounts.get(account)).used:
+            await session.run("Look.")
+        assert (await session.run("Look.")).status == "waiting"
+        assert await runtime.accounts.unblocked() == []
+        await accounting_of(store).raise_account(account, Decimal(1))
+        assert await runtime.accounts.unblocked() == [session.id]
+
+
 async def test_budgets_that_count_on_one_account_count_there_once(store: Store) -> None:
     agent = spender(
         Budget(name="house", scope="principal", quantity="model_calls", hard=5),
@@ -304,8 +391,7 @@ async def test_a_turn_that_goes_on_waiting_elsewhere_leaves_the_first_account(st
         mine = await accounts.standing("principal", "ann", "model_calls")
         assert len(mine.keys) == 1
         await accounts.raise_limit(mine.name, 9, by="boss")
-        while not (ours := await accounts.standing("organisation", "acme", "model_calls")).keys:
-            await asyncio.sleep(0.01)
+        ours = await stands(runtime, "organisation:acme:model_calls", lambda account: bool(account.keys))
         assert (await accounts.get(mine.name)).keys == ()
         assert len(ours.keys) == 1
         assert (await turn).iterations == 1
@@ -350,6 +436,27 @@ async def test_what_a_failed_call_used_counts(store: Store) -> None:
         ]
 
 
+@pytest.mark.parametrize("scope", ["session", "principal"])
+@pytest.mark.parametrize(("hard", "stop", "used"), [(4, "end_turn", 4), (3, "budget", 3), (1, "budget", 1)])
+def test_tries_and_other_models_count_like_any_call(
+    scope: Literal["session", "principal"], hard: int, stop: str, used: int
+) -> None:
+    broken = fail("broken_stream", text="Half a", error_after=1)
+    first = Sim.script(fail("overloaded"), broken, fail("authentication"))
+    second = Sim.always(say("Here.", usage=USAGE))
+
+    async def main() -> None:
+        config = Config(budgets=(Budget(scope=scope, quantity="model_calls", hard=hard),))
+        async with Runtime(clock=VirtualClock()) as runtime:
+            session = await runtime.session(Agent(model=[first, second], config=config), principal="ann")
+            result = await session.run("Look.")
+            assert (result.stop, len(first.requests) + len(second.requests)) == (stop, used)
+            (standing,) = await session.budgets()
+            assert (standing.used, standing.reserved) == (used, 0)
+
+    run_virtual(main())
+
+
 async def test_a_cancelled_stream_counts_in_full(store: Store) -> None:
     model = Sim.always(say("One two three four.", delay=30.0, usage=USAGE))
     async with Runtime(store, registry=registry(model)) as runtime:
@@ -378,6 +485,31 @@ async def test_a_provider_that_reports_nothing_or_less_is_not_believed() -> None
             (standing,) = await session.budgets()
             assert standing.used > used + 100
             used = standing.used
+
+
+@pytest.mark.parametrize(
+    ("usage", "how", "usd"),
+    [
+        (Usage(input_tokens=2_600, output_tokens=2), "reported", "0.00262"),
+        (Usage(input_tokens=2_600, output_tokens=2, cache_read_tokens=2_600), "reported", "0.00028"),
+        (Usage(input_tokens=2_600, output_tokens=2, cache_write_tokens=2_600), "estimated", "0.00028"),
+        (Usage(input_tokens=1, output_tokens=2), "estimated", "0.00252"),
+        (Usage(input_tokens=1, output_tokens=2, cache_read_tokens=1), "estimated", "0.0025191"),
+    ],
+)
+async def test_it_is_known_whose_word_counts(usage: Usage, how: str, usd: str) -> None:
+    prices = Prices(input=Decimal(1), output=Decimal(10), cache_read=Decimal("0.1"), cache_write=Decimal(0))
+    registry = Registry(
+        drivers={"sim": Sim.always(say("Hi.", usage=usage))}, models={"sim/x": ModelInfo(prices=(prices,))}
+    )
+    budget = Budget(scope="principal", quantity="usd", hard=1)
+    async with Runtime(registry=registry) as runtime:
+        session = await runtime.session(
+            Agent(model="sim/x", config=Config(budgets=(budget,))), principal="ann"
+        )
+        await session.run("word " * 10_000)
+        (settled,) = [it.data for it in await session.events() if isinstance(it.data, BudgetSettled)]
+    assert (settled.how, settled.amount.usd) == (how, Decimal(usd))
 
 
 async def test_a_model_without_a_price_is_not_asked_when_money_is_bounded() -> None:

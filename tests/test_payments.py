@@ -198,5 +198,34 @@ def test_a_payment_survives_every_crash_and_is_made_once() -> None:
     assert not tally.in_doubt
 
 
+async def test_a_key_that_a_tool_thinks_of_is_nobody_elses() -> None:
+    @tool(effect="idempotent", needs=(PAYMENTS,))
+    async def pay(ctx: Context) -> str:
+        """Pay."""
+        request = PaymentRequest(amount=Decimal(1), payee="ann", key="wait:session_x:1:20:1")
+        await ctx.scope[PAYMENTS].pay(request)
+        return "paid"
+
+    class Till:
+        """Looks at the account while it pays."""
+
+        async def pay(self, request: PaymentRequest) -> Receipt:
+            during.extend((await runtime.accounts.get("principal:ann:usd")).keys)
+            found.extend(await runtime.accounts.unblocked())
+            return Receipt(id="r", amount=request.amount)
+
+    during: list[str] = []
+    found: list[str] = []
+    budget = Budget(scope="principal", quantity="usd", hard=20, unknown_price="free")
+    agent = Agent(model=Sim.script(call("pay"), "Paid."), tools=[pay], config=Config(budgets=(budget,)))
+    async with Runtime(services={PAYMENTS: Till()}) as runtime:
+        session = await runtime.session(agent, principal="ann")
+        await session.run("Pay.")
+        assert (await runtime.accounts.get("principal:ann:usd")).used == 1
+    assert len(during) == 1
+    assert not during[0].startswith("wait:")
+    assert found == [], "nobody waits"
+
+
 def test_a_refusal_is_an_error_that_the_model_reads() -> None:
     assert "payment" in str(PaymentRefused())

@@ -6,16 +6,14 @@ from collections.abc import Callable
 from datetime import datetime
 from decimal import Decimal
 
-from holdfast.budget import Budget, Per, Rate, account_name
+from holdfast.budget import WAITING, Budget, Per, Rate, account_name, waits_for
 from holdfast.errors import ConfigError, UsageError
 from holdfast.events import EventContext
 from holdfast.facts.budgets import BudgetRaised, Quantity, Scope
 from holdfast.fold import unplaced
 from holdfast.manifest import Manifest
-from holdfast.store import Account, Store, accounting_of
-
-WAITING = "wait:"
-"""How the keys of sessions that wait at an account begin; their ids follow."""
+from holdfast.store import Account, Accounting, Store, accounting_of
+from holdfast.writer import release_the_dead
 
 
 class Accounts:
@@ -46,11 +44,25 @@ class Accounts:
         more = exact(amount)
         account = await accounting_of(self._store).raise_account(name, more)
         for key in account.keys:
-            if key.startswith(WAITING):
-                session_id = key.removeprefix(WAITING).partition(":")[0]
+            if waiting := waits_for(key):
+                session_id, *_ = waiting
                 fact = BudgetRaised(budget="", account=name, amount=more, by=by)
                 await self._store.post(session_id, unplaced(fact, EventContext(), self._now(), session_id))
         return account
+
+    async def unblocked(self) -> list[str]:
+        """Sessions that wait at an account which has room for them by now. Most of them have been told; where whoever
+        raised it died over that, or others used less than they had set aside, nobody did. Empty without accounts."""
+        if not isinstance(self._store, Accounting):
+            return []
+        found: dict[str, None] = {}
+        page = await self._store.holding(WAITING)
+        while page:
+            for account in page:
+                waiting = filter(None, map(waits_for, account.keys))
+                found |= dict.fromkeys(it for it, most, asked in waiting if account.has_room(asked, most))
+            page = await self._store.holding(WAITING, after=page[-1].name)
+        return list(found)
 
 
 def exact(amount: object) -> Decimal:
@@ -72,3 +84,25 @@ def check_shared(manifest: Manifest, store: Store, principal: str, organisation:
             )
     if not manifest.bounds.private:
         accounting_of(store)
+
+
+class Due:
+    """What there is to do for the workers of one store: sessions that are due, and those at whose account there is
+    room again."""
+
+    def __init__(self, store: Store, now: Callable[[], datetime]) -> None:
+        self._store = store
+        self._now = now
+        self._unblocked: list[str] = []
+
+    async def __call__(self, limit: int) -> list[str]:
+        """At most so many."""
+        found = await self._store.due(self._now(), limit=limit)
+        more = self._unblocked[: max(limit - len(found), 0)]
+        del self._unblocked[: len(more)]
+        return list(dict.fromkeys((*found, *more)))
+
+    async def tend(self) -> None:
+        """Let go of what the dead hold, and look at the accounts. It is enough to do so every few seconds."""
+        await release_the_dead(self._store)
+        self._unblocked = await Accounts(self._store, self._now).unblocked()

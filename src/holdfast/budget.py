@@ -191,3 +191,20 @@ def rate_account(rate: Rate, who: str, now: datetime) -> str:
     """The account of a rate, in its present window. `who` shares it; nobody in particular where all of the store do."""
     what = f"tool {rate.tool}" if rate.tool else f"model {rate.model}"
     return f"rate:{rate.scope}:{who}:{what}:{window_of(float(rate.per), now)[0]}"
+
+
+WAITING = "wait:"
+"""How the keys of sessions that wait at an account begin."""
+
+
+def waiting_key(session_id: str, sequence: int, ceiling: Decimal, asked: Decimal) -> str:
+    """The key under which an account knows that this session waits for room for so much below this ceiling."""
+    return f"{WAITING}{session_id}:{sequence}:{ceiling}:{asked}"
+
+
+def waits_for(key: str) -> tuple[str, Decimal, Decimal] | None:
+    """The session whose key this is, the ceiling, and what it asked for; None for other keys."""
+    match key.split(":"):
+        case ["wait", session_id, _, ceiling, asked]:
+            return session_id, Decimal(ceiling), Decimal(asked)
+    return None

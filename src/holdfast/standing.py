@@ -54,7 +54,8 @@ async def _standing(budget: Budget, state: State, store: Store, now: datetime) -
         used, reserved, raised = account.used, account.reserved, account.raised
     else:
         of = used_in_turn if budget.scope == "turn" else used_in_session
-        name, used, reserved = "", of(state, budget.quantity, now), set_aside(state, budget.quantity)
+        name, reserved = "", set_aside(state, budget.quantity)
+        used = Decimal(of(state, budget.quantity, now))
         raised = state.raised.get(budget.name, NOTHING)
     return BudgetStanding(
         name=budget.name,

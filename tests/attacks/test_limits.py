@@ -37,15 +37,17 @@ async def test_s129_a_session_that_exists_cannot_be_given_them_either() -> None:
     async with Runtime() as runtime:
         session = await runtime.session(AGENT, title="small")
         await session.run("Hello.")
-        for given in ({"title": "x" * 1_000_000}, {"metadata": {"key": "x" * 1_000_000}}):
-            with pytest.raises(InputRejected, match="the limit is"):
-                await session.update(**given)  # type: ignore[arg-type]
+        with pytest.raises(InputRejected, match="the limit is"):
+            await session.update(title="x" * 1_000_000)
+        with pytest.raises(InputRejected, match="the limit is"):
+            await session.update(metadata={"key": "x" * 1_000_000})
         with pytest.raises(InputRejected, match="the limit is"):
             await session.send("x" * 5_000_000)
         assert session.state.title == "small"
 
 
-PRICES = {"sim/x": ModelInfo(name="x", prices=(Prices(input=Decimal(1), output=Decimal(10)),))}
+CHEAP = Prices(input=Decimal(1), output=Decimal(10), cache_read=Decimal("0.1"), cache_write=Decimal(0))
+PRICES = {"sim/x": ModelInfo(name="x", prices=(CHEAP,))}
 
 
 async def used(usage: Usage, words: str = "Hello.") -> dict[str, Decimal]:
@@ -80,13 +82,49 @@ async def test_s131_a_hostile_count_of_tokens_never_credits(usage: Usage) -> Non
     assert counted["model_calls"] == 1
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="a provider that reports one token for a long request is believed: there is no own count below it",
+WORDS = "word " * 10_000
+
+
+@pytest.mark.parametrize(
+    "usage",
+    [
+        Usage(input_tokens=1, output_tokens=1),
+        Usage(input_tokens=-5, output_tokens=1),
+        Usage(input_tokens=1, output_tokens=1, cache_read_tokens=1),
+    ],
 )
-async def test_s131_a_count_that_is_far_too_low_is_not_believed() -> None:
-    counted = await used(Usage(input_tokens=1, output_tokens=1), "word " * 10_000)
-    assert counted["tokens"] > 1_000
+async def test_s131_a_count_that_is_far_too_low_is_not_believed(usage: Usage) -> None:
+    counted = await used(usage, WORDS)
+    assert counted["tokens"] > 2_000
+    assert counted["usd"] > 2_000 * Decimal("0.000001") / 10
+
+
+@pytest.mark.parametrize(
+    "usage",
+    [
+        Usage(input_tokens=2_600, output_tokens=1, cache_read_tokens=2_600),
+        Usage(input_tokens=2_600, output_tokens=1, cache_write_tokens=2_600),
+        Usage(input_tokens=10, output_tokens=1, cache_write_tokens=10),
+        Usage(input_tokens=10, output_tokens=1, cache_read_tokens=20),
+    ],
+)
+async def test_s131_what_is_said_to_be_cached_costs_no_less_than_reading_it_from_a_cache(
+    usage: Usage,
+) -> None:
+    assert (await used(usage, WORDS))["usd"] >= 2_500 * Decimal("0.0000001")
+
+
+async def test_s131_an_endpoint_that_always_says_little_is_stopped_at_the_budget_all_the_same() -> None:
+    registry = Registry(drivers={"sim": Sim.always(say(WORDS, usage=Usage(input_tokens=1, output_tokens=1)))})
+    config = Config(
+        budgets=(Budget(scope="session", quantity="tokens", hard=20_000),), settings=Settings(max_tokens=100)
+    )
+    async with Runtime(registry=registry) as runtime:
+        session = await runtime.session(Agent(model="sim/x", config=config))
+        stops = [(await session.run(WORDS)).stop for _ in range(5)]
+        assert stops == ["end_turn", "end_turn", "budget", "budget", "budget"]
+        (standing,) = await session.budgets()
+        assert standing.used == 15_000  # twice 2,500 that the model wrote, 2,500 that it read, and then 7,500
 
 
 @pytest.fixture

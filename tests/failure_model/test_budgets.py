@@ -258,7 +258,9 @@ async def test_cp60_a_turn_that_waits_at_an_account_goes_on_after_the_top_up_who
         if not raised:
             await top_up(runtime)
         due = await runtime.store.due(runtime.clock.now())
-        assert bool(due) == (place != "after raise_account"), "a sweep takes up what was told"
+        assert bool(due) == (place != "after raise_account"), "it was told"
+        (found,) = await runtime.recover()
+        assert found.id == session.id, "a sweep takes up who was not told, too"
         assert await runtime.drive(session.id) == "completed"
         after = await world.look_at(await runtime.open(session.id))
     assert (after.text, len(world.ledger)) == ("Done.", 1)

@@ -20,6 +20,7 @@ from holdfast import (
     Request,
     Runtime,
     Session,
+    Settings,
     SQLiteStore,
     ToolError,
     Usage,
@@ -32,6 +33,7 @@ from holdfast.catalogue import ModelInfo, Prices
 from holdfast.drivers.sim import Sim, Step, call, calls, fail, say
 from holdfast.errors import InputRejected
 from holdfast.events import OutputMessageCompleted, ReasonFailed
+from holdfast.facts.budgets import BudgetReserved
 from holdfast.facts.compaction import CompactionFailed, ContextCompacted
 from holdfast.fold import fold
 from holdfast.hook import Allow, Decision
@@ -676,3 +678,20 @@ async def test_a_summary_counts_against_budgets_and_is_not_made_beyond_them() ->
     assert (result.status, result.stop) == ("completed", "budget")
     assert [is_summary(request) for request in sim.requests[-2:]] == [False, True], "it was the second call"
     assert len(facts(events, ContextCompacted)) == 1
+
+
+async def test_what_is_set_aside_for_a_summary_is_what_its_own_request_may_use() -> None:
+    sim = Sim.always(say("Well, well.", usage=Usage(input_tokens=50_000, output_tokens=10)))
+    budget = Budget(scope="principal", quantity="tokens", hard=1_000_000)
+    async with Runtime() as runtime:
+        agent = Agent(
+            "You chat.", model=sim, config=Config(budgets=(budget,), settings=Settings(max_tokens=100))
+        )
+        session = await runtime.session(agent, principal="ann")
+        await talk(session, 3)
+        await session.compact(by="ana")
+        await session.run(LINE)
+        reserved = [it.amount.tokens for it in facts(await sound(session), BudgetReserved)]
+    first, second, third, summary, fourth = reserved
+    assert min(second, third) > 50_000, "what led to the reply before is in the request"
+    assert max(first, summary, fourth) < 5_000

@@ -43,7 +43,7 @@ class Worker:
     `due(n)` names at most n sessions that are due and free. `take(id)` brings one to rest and returns None when there
     was nothing to do; it raises `SessionHeld` when another was faster, `UsageError` when this process cannot run it.
     `woken(seconds, seen)` returns when something may have been written since it last returned what is given back to it
-    as `seen`. `release()` lets go of what the dead hold. At most `sessions` are at work at a time.
+    as `seen`. `tend()` is awaited every few seconds, before a look. At most `sessions` are at work at a time.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class Worker:
         due: Callable[[int], Awaitable[list[str]]],
         take: Callable[[str], Awaitable[object | None]],
         woken: Callable[[float, int | None], Awaitable[int]],
-        release: Callable[[], Awaitable[None]],
+        tend: Callable[[], Awaitable[None]],
         *,
         sessions: int = 32,
         report: Report = log,
@@ -59,9 +59,9 @@ class Worker:
         self._due = due
         self._take = take
         self._woken = woken
-        self._release = release
-        self._released = float("-inf")
-        """When the dead last lost what they held, on the monotonic clock."""
+        self._tend = tend
+        self._tended = float("-inf")
+        """When it last did so, on the monotonic clock."""
         self._seen: int | None = None
         self._limit = sessions
         self._report = report
@@ -96,9 +96,9 @@ class Worker:
             return True
         self._not_before = {name: when for name, when in self._not_before.items() if when > now}
         try:
-            if now - self._released >= POLL:
-                self._released = now
-                await self._release()
+            if now - self._tended >= POLL:
+                self._tended = now
+                await self._tend()
             found = await self._due(room + len(self._at_work) + len(self._not_before))
         except StoreError as error:
             self._report("", error)

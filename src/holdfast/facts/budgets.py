@@ -140,6 +140,17 @@ class BudgetRaised(Fact, frozen=True, kw_only=True, omit_defaults=True, gc=False
     account: str = ""
 
 
+FACTS: tuple[type[Fact], ...] = (
+    BudgetReserved,
+    BudgetSettled,
+    BudgetExceeded,
+    BudgetWarned,
+    PaymentMade,
+    BudgetRaised,
+)
+"""The kinds of this subject."""
+
+
 def in_words(limit: BudgetExceeded) -> str:
     """Which budget is used up, for a person."""
     what = _WORDS[limit.quantity]

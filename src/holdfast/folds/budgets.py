@@ -102,41 +102,50 @@ def turn_ended(state: State, at: datetime) -> None:
         state.seconds += max(0.0, (at - turn.started_at).total_seconds())
 
 
-def used_in_turn(state: State, quantity: Quantity, now: datetime) -> Decimal:
+Amount = Decimal | int
+"""Of a quantity: what is counted is whole."""
+
+
+def plus(one: Amount, other: Amount) -> Amount:
+    """Both together, exactly."""
+    return one + other if type(one) is int and type(other) is int else EXACT.add(one, other)
+
+
+def used_in_turn(state: State, quantity: Quantity, now: datetime) -> Amount:
     """What the turn under way used by now."""
     if (turn := state.turn) is None:
-        return NOTHING
+        return 0
     if quantity == "tool_calls":
-        return Decimal(turn.tool_calls)
+        return turn.tool_calls
     if quantity == "seconds":
         return _seconds((now - turn.started_at).total_seconds())
     return amount_of(turn.spent, quantity)
 
 
-def used_in_session(state: State, quantity: Quantity, now: datetime) -> Decimal:
+def used_in_session(state: State, quantity: Quantity, now: datetime) -> Amount:
     """What the session used by now."""
     if quantity == "tool_calls":
-        return EXACT.add(Decimal(state.tool_calls), used_in_turn(state, quantity, now))
+        return plus(state.tool_calls, used_in_turn(state, quantity, now))
     if quantity == "seconds":
-        return EXACT.add(_seconds(state.seconds), used_in_turn(state, quantity, now))
+        return plus(_seconds(state.seconds), used_in_turn(state, quantity, now))
     return amount_of(state.spent, quantity)
 
 
 def set_aside(state: State, quantity: Quantity) -> Decimal:
     """What is reserved for what is under way."""
-    return exact_sum(amount_of(it.amount, quantity) for it in state.reserved.values())
+    return exact_sum(Decimal(amount_of(it.amount, quantity)) for it in state.reserved.values())
 
 
-def amount_of(spent: Spent, quantity: Quantity) -> Decimal:
+def amount_of(spent: Spent, quantity: Quantity) -> Amount:
     """One quantity of it."""
     match quantity:
         case "model_calls":
-            return Decimal(spent.model_calls)
+            return spent.model_calls
         case "tokens":
-            return Decimal(spent.tokens)
+            return spent.tokens
         case "usd":
             return spent.usd
-    return NOTHING
+    return 0
 
 
 def _seconds(amount: float) -> Decimal:

@@ -47,9 +47,9 @@ class Page:
         else:
             self.used = EXACT.add(self.used, entry.amount)
 
-    def as_account(self, name: str, *, keys: bool = True) -> Account:
-        """As it is shown."""
-        shown = tuple(sorted(self.held)) if keys else ()
+    def as_account(self, name: str, *, keys: str | None = "") -> Account:
+        """As it is shown, with the keys that begin so; None: without."""
+        shown = () if keys is None else tuple(sorted(it for it in self.held if it.startswith(keys)))
         return Account(name=name, used=self.used, reserved=self.reserved, raised=self.raised, keys=shown)
 
 
@@ -84,7 +84,13 @@ class Accounts:
     def accounts(self, prefix: str, limit: int) -> list[Account]:
         """See `Accounting.accounts`."""
         names = sorted(name for name in self._pages if name.startswith(prefix))
-        return [self._pages[name].as_account(name, keys=False) for name in names[:limit]]
+        return [self._pages[name].as_account(name, keys=None) for name in names[:limit]]
+
+    def holding(self, prefix: str, after: str, limit: int) -> list[Account]:
+        """See `Accounting.holding`."""
+        held = {name: page for name, page in self._pages.items() if page.held and name > after}
+        names = sorted(name for name, page in held.items() if any(it.startswith(prefix) for it in page.held))
+        return [held[name].as_account(name, keys=prefix) for name in names[:limit]]
 
     def raise_account(self, name: str, amount: Decimal) -> Account:
         """See `Accounting.raise_account`."""

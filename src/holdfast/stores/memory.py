@@ -22,6 +22,7 @@ from holdfast.stores.accept import (
     check_instant,
     check_lease,
     check_letter,
+    check_raise,
     check_terms,
     closed,
     held,
@@ -262,6 +263,11 @@ class MemoryStore:
         self._ready()
         return self._pages.accounts(prefix, max(limit, 0))
 
+    async def holding(self, prefix: str, *, after: str = "", limit: int = 1_000) -> list[Account]:
+        """See `Accounting.holding`."""
+        self._ready()
+        return self._pages.holding(prefix, after, max(limit, 0))
+
     async def enter(self, entries: Sequence[Entry]) -> None:
         """See `Accounting.enter`."""
         self._ready()
@@ -272,7 +278,7 @@ class MemoryStore:
     async def raise_account(self, name: str, amount: Decimal) -> Account:
         """See `Accounting.raise_account`."""
         self._ready()
-        check_account(name)
+        check_raise(name, amount)
         return self._pages.raise_account(name, amount)
 
     async def enlist(self, listing: Listing) -> bool:

@@ -60,10 +60,16 @@ def account(reading: apsw.Connection, name: str) -> Account:
     return _page(reading.cursor(), name).as_account(name)
 
 
-def accounts(reading: apsw.Connection, prefix: str, limit: int) -> list[Account]:
+def accounts(reading: apsw.Connection, prefix: str | None, limit: int) -> list[Account]:
     """See `Accounting.accounts`."""
     names = [name for (name,) in reading.execute(SQL.accounts, (prefix, limit))]
-    return [_page(reading.cursor(), name).as_account(name, keys=False) for name in names]
+    return [_page(reading.cursor(), name).as_account(name, keys=None) for name in names]
+
+
+def holding(reading: apsw.Connection, prefix: str | None, after: str | None, limit: int) -> list[Account]:
+    """See `Accounting.holding`."""
+    names = [name for (name,) in reading.execute(SQL.holding, (prefix, after, limit))]
+    return [_page(reading.cursor(), name).as_account(name, keys=prefix) for name in names]
 
 
 def _page(cursor: apsw.Cursor, name: str) -> Page:

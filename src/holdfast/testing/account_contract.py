@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from decimal import Decimal
-
-import pytest
+from unittest import SkipTest
 
 from holdfast.errors import AccountExceeded, SequenceConflict, StaleEpoch, UsageError
 from holdfast.store import Account, Accounting, Entry, Store, Terms
@@ -46,9 +45,9 @@ class AccountContract(LetterContract):
             books = accounting(store)
             await begin(store, "session_a")
             await enter(store, 2, reserve("one", "6", ceiling="10"))
-            with pytest.raises(AccountExceeded) as caught:
-                await enter(store, 3, settle("one", "6"), reserve("two", "4.5", ceiling="10"))
-            said_so = caught.value
+            beyond = enter(store, 3, settle("one", "6"), reserve("two", "4.5", ceiling="10"))
+            (said_so,) = await asyncio.gather(beyond, return_exceptions=True)
+            assert isinstance(said_so, AccountExceeded)
             assert (said_so.account, said_so.limit, said_so.used, said_so.asked) == (
                 "ann",
                 Decimal(10),
@@ -129,6 +128,47 @@ class AccountContract(LetterContract):
             await enter(store, 2, reserve("one", "6", ceiling="5"))
             assert (await books.raise_account("ann", Decimal(-1))).raised == Decimal("0.5")
 
+    async def test_accounts_are_found_by_the_beginning_of_their_names_whatever_is_in_them(self) -> None:
+        names = ["a\\b", "a\\\\b", "a%_b", "á b", "👩\u2028"]
+        async with self.store() as store:
+            books = accounting(store)
+            await books.enter([reserve("wait\\1", "1", of=name) for name in names])
+            for name in names:
+                assert [it.name for it in await books.accounts(name)] == [name]
+            assert [it.name for it in await books.accounts("a\\")] == ["a\\\\b", "a\\b"]
+            first, *others = await books.holding("wait\\")
+            assert [first.name, *[it.name for it in others]] == sorted(names)
+            assert await books.holding("wait\\", after=first.name) == others
+            for nobody in ("\udc80", "a\x00"):
+                assert await books.accounts(nobody) == await books.holding(nobody) == []
+
+    async def test_an_amount_that_is_none_raises_nothing(self) -> None:
+        async with self.store() as store:
+            books = accounting(store)
+            for amount in ("NaN", "Infinity", "-Infinity", "sNaN"):
+                with refused(UsageError):
+                    await books.raise_account("ann", Decimal(amount))
+            assert await books.account("ann") == standing()
+
+    async def test_accounts_with_something_set_aside_are_found_by_the_beginning_of_its_key(self) -> None:
+        async with self.store() as store:
+            books = accounting(store)
+            assert await books.holding("wait:") == []
+            for name in ("ann", "bob", "cyd"):
+                await books.enter([reserve("wait:1", "0", of=name), reserve("waits", "3", of=name)])
+            await books.enter([reserve("wait:2", "1", of="bob"), reserve("turn", "1", of="dan")])
+            await books.raise_account("bob", Decimal(2))
+            ann, bob, cyd = await books.holding("wait:")
+            assert ann == Account(name="ann", reserved=Decimal(3), keys=("wait:1",))
+            assert bob == Account(
+                name="bob", reserved=Decimal(4), raised=Decimal(2), keys=("wait:1", "wait:2")
+            )
+            assert await books.holding("wait:", limit=2) == [ann, bob]
+            assert await books.holding("wait:", after="bob") == [cyd]
+            assert await books.holding("wait:", limit=0) == await books.holding("wait:", after="cyd") == []
+            await books.enter([settle("wait:1", "0")])
+            assert [it.name for it in await books.holding("wait:")] == ["bob", "cyd"]
+
     async def test_of_sessions_that_reserve_at_once_only_as_many_as_fit_go_on(self) -> None:
         async with self.store() as one, self.store() as other:
             names = [f"session_{n}" for n in range(12)]
@@ -155,14 +195,14 @@ class AccountContract(LetterContract):
 def accounting(store: Store) -> Accounting:
     """The store, if it keeps accounts."""
     if not isinstance(store, Accounting):
-        pytest.skip("this store keeps no accounts")
+        raise SkipTest("this store keeps no accounts")
     return store
 
 
-def reserve(key: str, amount: str, *, ceiling: str | None = None) -> Entry:
-    """Set this aside on Ann's account."""
+def reserve(key: str, amount: str, *, ceiling: str | None = None, of: str = "ann") -> Entry:
+    """Set this aside on Ann's account, or on another."""
     most = None if ceiling is None else Decimal(ceiling)
-    return Entry(kind="reserve", account="ann", key=key, amount=Decimal(amount), ceiling=most)
+    return Entry(kind="reserve", account=of, key=key, amount=Decimal(amount), ceiling=most)
 
 
 def settle(key: str, amount: str) -> Entry:

@@ -44,6 +44,7 @@ policies   policies, rules and the taint rule before it does
 meter    budgets and rates of a model call: reserved before it, settled after
 booking  set aside, settle, and say what is in the way
 measure  what such a call uses
+floor    the tokens that it took at least, whatever its provider says
 lost     what one used that was cut off with its process
 allowance    what budgets and rates say to it
 afford   which calls they let run

@@ -53,19 +53,15 @@ def estimate(message: Message) -> int:
 
 
 def _size(part: Part) -> int:
-    match part:
-        case Text(text=text):
-            return _tokens(text)
-        case ToolCall(name=name, arguments=arguments):
-            return _tokens(name) + _tokens(arguments)
-        case ToolResult(content=content):
-            return sum([_size(it) for it in content])
-        case Thinking(text=text, encrypted=encrypted):
-            return _tokens(text) + _tokens(encrypted)
-        case Native(data=data):
-            return _tokens(data)
-        case Image() | Document():
-            return PICTURE
+    if type(part) is Text:
+        return _tokens(part.text)
+    if type(part) is ToolCall:
+        return _tokens(part.name) + _tokens(part.arguments)
+    if type(part) is ToolResult:
+        return sum([_size(it) for it in part.content])
+    if type(part) is Thinking:
+        return _tokens(part.text) + _tokens(part.encrypted)
+    return _tokens(part.data) if type(part) is Native else PICTURE
 
 
 def _tokens(text: str) -> int:

@@ -8,10 +8,10 @@ from decimal import Decimal
 
 from msgspec import Struct
 
-from holdfast.budget import Budget, Rate, account_name, rate_account, window_of
+from holdfast.budget import Budget, Rate, account_name, rate_account, waiting_key, window_of
 from holdfast.errors import AccountExceeded, ConfigError
-from holdfast.facts.budgets import EXACT, NOTHING, Booked, BudgetExceeded, BudgetWarned, Quantity, Spent
-from holdfast.folds.budgets import amount_of, set_aside, used_in_session, used_in_turn
+from holdfast.facts.budgets import NOTHING, Booked, BudgetExceeded, BudgetWarned, Quantity, Spent
+from holdfast.folds.budgets import Amount, amount_of, plus, set_aside, used_in_session, used_in_turn
 from holdfast.manifest import Manifest
 from holdfast.state import State
 from holdfast.store import Accounting, Entry
@@ -29,14 +29,14 @@ class Asking(Struct, frozen=True, kw_only=True):
     others: int = 0
     """Calls that are about to run besides it."""
 
-    def of(self, quantity: Quantity) -> Decimal | None:
+    def of(self, quantity: Quantity) -> Amount | None:
         """How much of this quantity; None when it has nothing to do with it. Time passes with everything."""
         if self.payment:
             return self.amount.usd if quantity == "usd" else None
         if quantity == "seconds":
-            return NOTHING
+            return 0
         if quantity == "tool_calls":
-            return _ONE if self.tool else None
+            return 1 if self.tool else None
         return amount_of(self.amount, quantity) if self.model else None
 
 
@@ -75,28 +75,28 @@ def limit_reached(asking: Asking, state: State, manifest: Manifest, now: datetim
         amount = asking.of(budget.quantity)
         if budget.hard is None or amount is None:
             continue
-        limit = Decimal(budget.hard)
+        limit: Amount = budget.hard
         if state.raised:
-            limit = EXACT.add(limit, state.raised.get(budget.name, NOTHING))
+            limit = plus(limit, state.raised.get(budget.name, 0))
         used = _used(budget, state, now)
         if state.reserved:
-            used = EXACT.add(used, set_aside(state, budget.quantity))
+            used = plus(used, set_aside(state, budget.quantity))
         if budget.quantity == "tool_calls":
-            used = EXACT.add(used, Decimal(asking.others))
-        if EXACT.add(used, amount) > limit or (not amount and used >= limit):
+            used = plus(used, asking.others)
+        if plus(used, amount) > limit or (not amount and used >= limit):
             return BudgetExceeded(
                 budget=budget.name,
                 scope=budget.scope,
                 quantity=budget.quantity,
-                limit=limit,
-                used=used,
-                asked=amount,
+                limit=Decimal(limit),
+                used=Decimal(used),
+                asked=Decimal(amount),
                 waits=budget.on_exceeded == "wait",
             )
     return None
 
 
-def _used(budget: Budget, state: State, now: datetime) -> Decimal:
+def _used(budget: Budget, state: State, now: datetime) -> Amount:
     used = used_in_turn if budget.scope == "turn" else used_in_session
     return used(state, budget.quantity, now)
 
@@ -123,7 +123,7 @@ def _of_budget(budget: Budget, asking: Asking, state: State, now: datetime) -> B
     entry = Entry(
         kind="spend" if asking.tool else "reserve",
         account=name,
-        amount=amount,
+        amount=Decimal(amount),
         key=asking.key,
         ceiling=None if budget.hard is None else Decimal(budget.hard),
     )
@@ -162,7 +162,9 @@ def refused_by(
     booking = next(it for it in books if it.entry.account == error.account)
     rule = booking.rule
     waits = isinstance(rule, Rate) or rule.on_exceeded == "wait"
-    key = f"wait:{state.session_id}:{state.sequence + 1}" if waits and isinstance(rule, Budget) else ""
+    key = ""
+    if isinstance(rule, Budget) and waits:
+        key = waiting_key(state.session_id, state.sequence + 1, booking.limit, booking.entry.amount)
     fact = BudgetExceeded(
         budget=rule.name,
         scope=rule.scope,
@@ -187,8 +189,7 @@ async def has_room(over: BudgetExceeded, manifest: Manifest, store: object) -> b
     if budget.hard is None:
         return True
     account = await store.account(over.account)
-    used, limit = EXACT.add(account.used, account.reserved), EXACT.add(Decimal(budget.hard), account.raised)
-    return EXACT.add(used, over.asked) <= limit and (bool(over.asked) or used < limit)
+    return account.has_room(over.asked, Decimal(budget.hard))
 
 
 async def warnings(
@@ -200,7 +201,8 @@ async def warnings(
         seen = state.turn.warned if budget.scope == "turn" and state.turn is not None else state.warned
         if budget.soft is None or budget.name in seen:
             continue
-        account, before = "", NOTHING
+        account: str = ""
+        before: Amount = 0
         if not budget.shared:
             before = _used(budget, state, now)
         elif isinstance(store, Accounting):
@@ -208,7 +210,7 @@ async def warnings(
                 budget.scope, who(budget.scope, budget.name, state), budget.quantity, budget.per, now
             )
             before = (await store.account(account)).used
-        total = EXACT.add(before, amount_of(used, budget.quantity))
+        total = plus(before, amount_of(used, budget.quantity))
         if total > budget.soft:
             told.append(
                 BudgetWarned(
@@ -216,7 +218,7 @@ async def warnings(
                     scope=budget.scope,
                     quantity=budget.quantity,
                     limit=Decimal(budget.soft),
-                    used=total,
+                    used=Decimal(total),
                     account=account,
                 )
             )
@@ -226,7 +228,7 @@ async def warnings(
 def seconds_spent(state: State, manifest: Manifest, now: datetime) -> list[Entry]:
     """What the turn, which ends now, used of the time of its principal and organisation."""
     timed = manifest.bounds.timed
-    took = used_in_turn(state, "seconds", now) if timed else NOTHING
+    took = Decimal(used_in_turn(state, "seconds", now)) if timed else NOTHING
     accounts = [
         account_name(it.scope, who(it.scope, it.name, state), it.quantity, it.per, now) for it in timed
     ]

@@ -33,25 +33,31 @@ class Refused(Struct, frozen=True):
         journal.stage(self.fact)
 
 
-async def set_aside(
+def set_aside(
     most: Spent, model: str, journal: Journal, manifest: Manifest
-) -> BudgetReserved | Refused:
-    """Record what a call of this model uses at most, or say what is in its way.
+) -> BudgetReserved | Refused | None:
+    """Set aside what a call of this model uses at most, or say what is in its way; None when that must be booked.
 
     Where only the budgets of one turn or session bound it, and this is the first try, there is nothing to record: that
     the reply is owed is on the log, and so is what a process that dies now was at.
     """
     if journal.state.reserved:
         settle_orphans(journal)
+    if not manifest.bounds.private:
+        return None
     turn = journal.running
-    if manifest.bounds.private:
-        if turn.lost:
-            journal.stage(BudgetSettled(amount=most, how="assumed"))
-        if first_try(turn):
-            asking = Asking(amount=most, model=model)
-            over = limit_reached(asking, journal.state, manifest, journal.present())
-            return BudgetReserved(amount=most) if over is None else Refused(over)
-    key = f"{turn.id}:{journal.state.sequence + 1}"
+    if turn.lost:
+        journal.stage(BudgetSettled(amount=most, how="assumed"))
+    if not first_try(turn):
+        return None
+    asking = Asking(amount=most, model=model)
+    over = limit_reached(asking, journal.state, manifest, journal.present())
+    return BudgetReserved(amount=most) if over is None else Refused(over)
+
+
+async def book(most: Spent, model: str, journal: Journal, manifest: Manifest) -> BudgetReserved | Refused:
+    """Record what a call of this model uses at most, or say what is in its way."""
+    key = f"{journal.running.id}:{journal.state.sequence + 1}"
     asking, fact = Asking(key=key, amount=most, model=model), BudgetReserved(key=key, amount=most)
     return await _book(asking, fact, journal, manifest) or fact
 
@@ -127,7 +133,7 @@ def _stage_settled(key: str, spent: Spent, how: How, journal: Journal) -> None:
     if reserved is None:
         return
     for it in reserved.accounts:
-        amount: Decimal = amount_of(spent, it.quantity)
+        amount = Decimal(amount_of(spent, it.quantity))
         journal.enter(Entry(kind="settle", account=it.account, key=key, amount=amount))
     _wait_no_more(journal)
     journal.stage(BudgetSettled(key=key, amount=spent, how=how))

@@ -15,5 +15,5 @@ async def count_lost(journal: Journal, manifest: Manifest) -> None:
     state = journal.state
     request = await build_request(state, journal.derived(Prompt), manifest, journal.store.get_blob)
     route = manifest.route(journal.running.route)
-    most, _ = at_most(request, state.context, route, journal.present, money=manifest.bounds.money)
+    most, _ = at_most(request, journal, manifest, route)
     journal.stage(BudgetSettled(amount=most, how="assumed"))

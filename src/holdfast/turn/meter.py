@@ -11,10 +11,10 @@ import asyncio
 
 from holdfast.driver import DeltaKind, Emit, Reply, Request
 from holdfast.errors import DriverError
-from holdfast.facts.budgets import BudgetReserved, Spent
+from holdfast.facts.budgets import Spent
 from holdfast.journal import Journal
 from holdfast.manifest import Manifest, Route
-from holdfast.turn.booking import Bill, Refused, set_aside, settle
+from holdfast.turn.booking import Bill, Refused, book, set_aside, settle
 from holdfast.turn.measure import at_most, used
 from holdfast.turn.retry import ask_driver
 
@@ -44,7 +44,14 @@ async def ask_model(
 
 
 async def _metered(request: Request, emit: Emit, journal: Journal, manifest: Manifest, route: Route) -> Reply:
-    held = await _reserve(request, journal, manifest, route)
+    most, priced = at_most(request, journal, manifest, route)
+    if not priced:
+        _check_priced(route, manifest)
+    held = set_aside(most, route.model, journal, manifest) or await book(most, route.model, journal, manifest)
+    if isinstance(held, Refused):
+        held.enter(journal)
+        await journal.flush()
+        raise OutOfBudget
     heard = False
 
     def hear(kind: DeltaKind, piece: str, index: int) -> None:
@@ -56,12 +63,12 @@ async def _metered(request: Request, emit: Emit, journal: Journal, manifest: Man
         reply = await ask_driver(request, hear, journal, route)
     except asyncio.CancelledError:
         if not held.key:
-            journal.derived(Bill).owe(held.amount, "assumed")
+            journal.derived(Bill).owe(most, "assumed")
         raise
     except Exception as error:
-        await settle(held, _lost(error, held.amount, heard=heard), "assumed", journal, manifest)
+        await settle(held, _lost(error, most, heard=heard), "assumed", journal, manifest)
         raise
-    spent, how = used(reply, held.amount, route, journal.now, money=manifest.bounds.money)
+    spent, how = used(reply, request, most, journal, manifest, route)
     await settle(held, spent, how, journal, manifest)
     return reply
 
@@ -69,19 +76,6 @@ async def _metered(request: Request, emit: Emit, journal: Journal, manifest: Man
 def pay_up(journal: Journal) -> None:
     """Stage what a model call used, where no reply comes of it."""
     journal.derived(Bill).settle(journal)
-
-
-async def _reserve(request: Request, journal: Journal, manifest: Manifest, route: Route) -> BudgetReserved:
-    money = manifest.bounds.money
-    most, priced = at_most(request, journal.state.context, route, journal.present, money=money)
-    if not priced:
-        _check_priced(route, manifest)
-    held = await set_aside(most, route.model, journal, manifest)
-    if isinstance(held, Refused):
-        held.enter(journal)
-        await journal.flush()
-        raise OutOfBudget
-    return held
 
 
 def _check_priced(route: Route, manifest: Manifest) -> None:

@@ -101,7 +101,7 @@ class _Counter:
                 match event.data:
                     case PaymentMade() as made if made.key == key:
                         counted = told = True
-                    case BudgetSettled() as settled if settled.key == key and settled.amount.usd:
+                    case BudgetSettled() as settled if settled.key == _held(key) and settled.amount.usd:
                         counted = True
             after = events[-1].sequence
         return counted, told
@@ -114,9 +114,9 @@ class _Counter:
                 f"budgets count {CURRENCY}, and this payment is in {request.currency}; pay in {CURRENCY}"
             )
         amount = Spent(usd=request.amount if money else NOTHING)
-        asking, now = Asking(key=key, amount=amount, payment=True), journal.present()
+        asking, now = Asking(key=_held(key), amount=amount, payment=True), journal.present()
         books = bookings(asking, journal.state, manifest, now)
-        before = journal.state.reserved.get(key)
+        before = journal.state.reserved.get(_held(key))
         if before is not None and before.amount.usd >= amount.usd:  # cut off: it is set aside since then
             accounts = {it.account for it in before.accounts}
             books = [it for it in books if it.entry.account in accounts]
@@ -124,7 +124,7 @@ class _Counter:
             raise PaymentRefused(in_words(limit))
         else:
             held = tuple(it.booked for it in books)
-            await journal.record(BudgetReserved(key=key, amount=amount, accounts=held))
+            await journal.record(BudgetReserved(key=_held(key), amount=amount, accounts=held))
         if not books:
             return
         try:
@@ -135,13 +135,18 @@ class _Counter:
 
     async def _settle(self, key: str, paid: Decimal, *made: Fact) -> None:
         journal = self._journal
-        reserved = journal.state.reserved.get(key)
+        reserved = journal.state.reserved.get(_held(key))
         if reserved is not None:
             for it in reserved.accounts:
-                journal.enter(Entry(kind="settle", account=it.account, key=key, amount=paid))
-            made = (*made, BudgetSettled(key=key, amount=Spent(usd=paid)))
+                journal.enter(Entry(kind="settle", account=it.account, key=_held(key), amount=paid))
+            made = (*made, BudgetSettled(key=_held(key), amount=Spent(usd=paid)))
         if made:
             await journal.record(*made)
+
+
+def _held(key: str) -> str:
+    """The key of what is set aside: no key that a tool thinks of is another's, or says who waits."""
+    return f"pay:{key}"
 
 
 def _check(request: PaymentRequest) -> None:

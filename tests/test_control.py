@@ -4,12 +4,20 @@ import asyncio
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from holdfast import Agent, Runtime, tool
-from holdfast.drivers.sim import call, fail, say
-from holdfast.errors import ConfigError, UnknownModel, UnknownTurn
+from holdfast import Agent, AgentUnavailable, Runtime, UsageError, tool
+from holdfast.drivers.sim import Sim, call, fail, say
+from holdfast.errors import (
+    ConfigError,
+    InputRejected,
+    OutputTypeError,
+    RuntimeClosed,
+    UnknownModel,
+    UnknownTurn,
+)
 from holdfast.events import TURN_ENDS
 from holdfast.ids import new_id
 from holdfast.store import Store
@@ -110,6 +118,30 @@ async def test_nothing_is_recorded_before_what_a_turn_needs_is_there(store: Stor
             await runtime.session(Agent("x", model="nobody/nothing"))
         assert await session.events() == before
         assert len(await runtime.sessions()) == 1
+
+
+async def test_checks_come_in_their_order_and_none_has_an_effect_before_all_pass(store: Store) -> None:
+    agent = Agent("x", name="clerk", model=Sim.always(say("done")))
+    runtime = Runtime(store)
+    async with runtime:
+        session = await runtime.session(agent)
+        await session.run("a")
+        before = await session.events()
+        await runtime.archive(agent)
+        wrong: tuple[tuple[type[UsageError], Any], ...] = (
+            (AgentUnavailable, object()),
+            (OutputTypeError, object()),
+            (InputRejected, int),
+        )
+        for error, output in wrong:
+            with pytest.raises(error):
+                await session.send("  ", output=output)
+            assert await session.events() == before
+            assert session.turn is None
+            await runtime.restore(agent)
+        assert (await session.run("b")).status == "completed"
+    with pytest.raises(RuntimeClosed):
+        await session.send("  ", output=object())
 
 
 async def test_a_session_that_another_process_works_on_is_up_to_date_after_refresh(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from holdfast.errors import UnknownBlob
 from holdfast.events import TurnStarted
 from holdfast.store import Store, digest_of
 from holdfast.stores.memory import MemoryStore
-from holdfast.testing.faults import WrappedStore
+from holdfast.testing import WrappedStore
 
 
 class Receipt(msgspec.Struct):

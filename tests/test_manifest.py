@@ -113,7 +113,7 @@ def test_the_order_in_which_keys_were_written_does_not_matter() -> None:
     turned = Parameters({"properties": {"b": {"type": "string"}, "a": {"type": "integer"}}, "type": "object"})
     other = structs.replace(
         BASE,
-        tools=(replace(PAY, parameters=turned),),
+        tools=(structs.replace(PAY, parameters=turned),),
         capabilities=(CapabilityRef(name="a", config={"y": {"q": 2, "p": 1}, "x": 1}),),
         mcp_servers=(McpServer(name="db", command=MCP.command, environment={"MODE": "", "TOKEN": ""}),),
     )
@@ -130,13 +130,13 @@ CHANGES: dict[str, Config] = {
     "continuation": Config(settings=Settings(continue_responses=True)),
     "capability": Config(capabilities=(CapabilityRef(name="b"),)),
     "capability configuration": Config(capabilities=(CapabilityRef(name="a", config={"x": 2}),)),
-    "one more tool": Config(tools=(replace(PAY, name="pay_2"),)),
-    "tool description": Config(tools=(replace(PAY, description="Pay now."),)),
-    "tool schema": Config(tools=(replace(PAY, parameters=PARAMETERS),)),
-    "tool effect": Config(tools=(replace(PAY, effect="once"),)),
-    "tool timeout": Config(tools=(replace(PAY, timeout=6.0),)),
-    "tool lane": Config(tools=(replace(PAY, lane="bank"),)),
-    "tool ask": Config(tools=(replace(PAY, ask=True),)),
+    "one more tool": Config(tools=(structs.replace(PAY, name="pay_2"),)),
+    "tool description": Config(tools=(structs.replace(PAY, description="Pay now."),)),
+    "tool schema": Config(tools=(structs.replace(PAY, parameters=PARAMETERS),)),
+    "tool effect": Config(tools=(structs.replace(PAY, effect="once"),)),
+    "tool timeout": Config(tools=(structs.replace(PAY, timeout=6.0),)),
+    "tool lane": Config(tools=(structs.replace(PAY, lane="bank"),)),
+    "tool ask": Config(tools=(structs.replace(PAY, ask=True),)),
     "file": Config(files=(SeedFile(path="/b", content="1"),)),
     "file content": Config(files=(SeedFile(path="/a", content="2"),)),
     "file right": Config(files=(SeedFile(path="/a", content="1", read_only=True),)),
@@ -221,10 +221,10 @@ GUARDS: list[dict[str, Any]] = [
 
 
 def test_each_part_of_a_guard_moves_the_digest() -> None:
-    found = [GUARDED, *[replace(GUARDED, **change) for change in GUARDS]]
+    found = [GUARDED, *[structs.replace(GUARDED, **change) for change in GUARDS]]
     found += [
-        replace(GUARDED, where="output", check=watch),
-        replace(GUARDED, where="output", check=watch, timeout=1.0),
+        structs.replace(GUARDED, where="output", check=watch),
+        structs.replace(GUARDED, where="output", check=watch, timeout=1.0),
     ]
     digests = {manifest(BASE, Config(guards=(guard,))).digest for guard in found}
     assert len(digests | {manifest(BASE).digest}) == len(found) + 1
@@ -236,7 +236,7 @@ async def watch(seen: Seen) -> bool:
 
 
 def test_the_description_holds_every_field_that_changes_behaviour() -> None:
-    fields = set(Manifest.__dataclass_fields__) - {"routes", "origins"} - WHERE_SET - FOLLOWS | {"model"}
+    fields = set(Manifest.__struct_fields__) - {"routes", "origins"} - WHERE_SET - FOLLOWS | {"model"}
     limits = set(described(Config())["limits"])
     assert fields == (set(described(Config())) - {"limits"}) | limits
 
@@ -249,7 +249,9 @@ SPLITS: list[tuple[Config, ...]] = [
         Config(instructions=" Be brief.\n", tools=(PAY,), limits=Limits(max_iterations=5)),
     ),
     (
-        Config(model="sim/z", locale="fr", tools=(replace(PAY, effect="pure"),), parallel_calls=False),
+        Config(
+            model="sim/z", locale="fr", tools=(structs.replace(PAY, effect="pure"),), parallel_calls=False
+        ),
         Config(files=(SeedFile(path="/a", content="old"),), settings=Settings(temperature=1.0)),
         BASE,
     ),

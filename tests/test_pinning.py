@@ -3,6 +3,8 @@
 from decimal import Decimal
 from typing import Any
 
+import msgspec
+
 from holdfast import (
     FILES,
     Agent,
@@ -111,3 +113,11 @@ def test_a_model_that_nobody_serves_any_more_is_missing() -> None:
     today = resolve(Agent("Be kind.", model="other/y").layers, names=bare)
     _, missing = pinned(then.document, today, bare)
     assert [it.field for it in missing] == ["model"]
+
+
+def test_what_an_older_version_did_not_write_down_is_missing() -> None:
+    then = made()
+    told = msgspec.json.decode(then.document)
+    del told["network"], told["locale"]
+    _, missing = pinned(msgspec.json.encode(told), then, NAMES)
+    assert {it.field.split(".")[0] for it in missing} == {"network", "locale"}

@@ -26,6 +26,7 @@ from holdfast.errors import RosterUnsupported
 from holdfast.events import ToolCompleted
 from holdfast.stores.memory import MemoryStore
 from tests.conftest import ROOT
+from tests.timing import VIRTUAL
 from tests.turn.scenes import assert_sound, cut_off
 
 
@@ -185,6 +186,7 @@ async def test_while_others_of_the_batch_run_an_answered_call_does_not_begin(
         assert gate.runs == 1
 
 
+@VIRTUAL
 async def test_a_process_at_work_notices_within_a_second_what_another_one_archived(
     tmp_path: Path, gate: Gate
 ) -> None:
@@ -201,6 +203,7 @@ async def test_a_process_at_work_notices_within_a_second_what_another_one_archiv
             await session.send("Again.")
 
 
+@VIRTUAL
 async def test_a_process_that_rested_notices_before_it_begins_anything(tmp_path: Path) -> None:
     agent = Agent("Hi.", name="greeter", model=Sim.always(say("Hi.")))
     async with Runtime(tmp_path / "log.db") as one, Runtime(tmp_path / "log.db") as other:
@@ -237,6 +240,18 @@ async def test_what_cannot_be_listed_is_said(store: Store) -> None:
         with pytest.raises(UsageError):
             await runtime.archive(Agent(name="a"), reason="\udc80")
         assert await runtime.roster() == []
+
+
+async def test_what_has_no_name_of_its_own_cannot_be_archived(store: Store) -> None:
+    unnamed = Agent("Hi.", model=Sim.always(say("Hi.")))
+    async with Runtime(store) as runtime:
+        for it, kind in ((unnamed, "agent"), (Agent(name="agent"), "agent"), (Harness("x"), "harness")):
+            with pytest.raises(UsageError, match=f"every {kind} without a name of its own"):
+                await runtime.archive(it)
+            with pytest.raises(UsageError):
+                await runtime.restore(it)
+        assert await runtime.roster() == []
+        assert (await (await runtime.session(unnamed)).run("Hello")).status == "completed"
 
 
 class Plain:

@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import resource
+import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -9,7 +11,6 @@ import httpx2
 import pytest
 
 from holdfast import Agent, Allow, Deny, Runtime
-from holdfast.clock import SystemClock
 from holdfast.config import Config
 from holdfast.drivers.sim import Sim, fail, say
 from holdfast.drivers.webhook import WebhookSink
@@ -52,6 +53,8 @@ class Box:
             self.got.append(delivery)
         if what in ("breaks", "loses"):
             raise ConnectionResetError("gone")
+        if what == "ends the program":
+            raise SystemExit(3)
         if what == "hangs":
             await asyncio.sleep(3_600)
         return f"receipt {len(self.got)}"
@@ -157,6 +160,7 @@ async def test_what_did_not_arrive_is_tried_again_and_given_up_in_the_end(
     ("sink", "what", "calls", "status"),
     [
         (Box, "breaks", 1, "in_doubt"),
+        (Box, "ends the program", 1, "in_doubt"),
         (Box, "loses", 1, "in_doubt"),
         (Box, "hangs", 1, "in_doubt"),
         (KnowingBox, "breaks", 1, "delivered"),
@@ -282,6 +286,57 @@ async def test_a_sink_that_makes_no_sense_is_refused() -> None:
                 runtime.sink(name, sink, ends=ends)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("agents", ["clerk", ()])
+async def test_a_sink_that_no_agent_would_deliver_to_is_refused(agents: str | tuple[str, ...]) -> None:
+    async with Runtime() as runtime:
+        with pytest.raises(UsageError, match="box"):
+            runtime.sink("box", Box(), agents=agents)
+
+
+def one(key: str) -> Delivery:
+    """Something to deliver."""
+    return Delivery(
+        key=key,
+        sink="file",
+        session_id="s",
+        turn_id="t",
+        agent="a",
+        status="completed",
+        stop="end_turn",
+        text="",
+        attempt=1,
+    )
+
+
+class SlowDisk(FileSink):
+    """A file on a disk that takes its time."""
+
+    def _append(self, line: bytes) -> str:
+        time.sleep(0.2)
+        return super()._append(line)
+
+
+async def test_a_line_that_is_still_being_written_when_nobody_waits_any_more_is_found(tmp_path: Path) -> None:
+    sink = SlowDisk(tmp_path / "out.jsonl")
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.05):
+            await sink.deliver(one("a:1"))
+    assert await sink.look_up("a:1") == "byte 0"
+
+
+async def test_a_line_for_which_the_disk_has_no_room_does_not_count(tmp_path: Path) -> None:
+    path, before = tmp_path / "out.jsonl", resource.getrlimit(resource.RLIMIT_FSIZE)
+    sink = FileSink(path)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10, before[1]))
+    try:
+        with pytest.raises(OSError, match="no room"):
+            await sink.deliver(one("a:1"))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert await sink.look_up("a:1") is None
+    assert await sink.deliver(one("a:1")) == await sink.look_up("a:1") == "byte 11"
+
+
 async def test_a_file_has_a_line_for_each_delivery(runtime: Runtime, tmp_path: Path) -> None:
     path = tmp_path / "out.jsonl"
     runtime.sink("file", FileSink(path))
@@ -313,6 +368,22 @@ async def test_a_webhook_is_taken_at_its_word(runtime: Runtime, status: int, out
     assert "canary" not in repr(hook) + repr(await session.events())
 
 
+def test_a_webhook_keeps_its_credentials_secret_and_not_the_words_that_everybody_uses() -> None:
+    headers = {"X-Api-Key": "canary-9f8e7d", "content-type": "application/json", "User-Agent": "refund desk"}
+    assert WebhookSink("https://example.com/x", headers=headers).secrets == ("canary-9f8e7d",)
+
+
+async def test_a_webhook_that_never_stops_talking_has_taken_it_all_the_same() -> None:
+    async def endless() -> AsyncIterator[bytes]:
+        while True:
+            yield b"and another thing, " * 1000
+            await asyncio.sleep(0)
+
+    talker = httpx2.MockTransport(lambda _: httpx2.Response(200, content=endless()))
+    async with httpx2.AsyncClient(transport=talker) as http, asyncio.timeout(30):
+        assert await WebhookSink("https://example.com/x", http=http).deliver(one("a:1")) == "status 200"
+
+
 class TestFileSink(SinkContract):
     """The file keeps the contract."""
 
@@ -335,7 +406,6 @@ class TestFileSink(SinkContract):
         assert await sink.look_up("box:turn_1") is None
         await sink.deliver(self.delivery("box:turn_2"))
         assert await sink.look_up("box:turn_2") is not None
-        assert SystemClock().now() is not None
 
 
 def storyteller() -> Agent:

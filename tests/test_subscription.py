@@ -1,31 +1,42 @@
 """Subscriptions: every event once and in order, from any cursor, in any process; and what is refused."""
 
 import asyncio
+import base64
+import hashlib
 import random
 import subprocess
 import sys
+import zlib
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 from msgspec import structs
 
-from holdfast import Agent, Event, Lagged, Runtime, TextDelta
-from holdfast.drivers.sim import Sim, say
-from holdfast.errors import CursorRefused, RuntimeClosed, UnknownSession, UsageError
+from holdfast import Agent, Event, Lagged, Runtime, TextDelta, tool
+from holdfast.driver import Emit, Reply, Request
+from holdfast.drivers.sim import Sim, call, say
+from holdfast.errors import CursorRefused, RuntimeClosed, StoreError, UnknownSession, UsageError
 from holdfast.events import TURN_ENDS
 from holdfast.follow import Signal
 from holdfast.ids import new_id
-from holdfast.store import Store
+from holdfast.store import Head, Store
 from holdfast.stores.memory import MemoryStore
 from holdfast.stores.postgres import PostgresStore
 from holdfast.stores.sqlite import SQLiteStore
+from holdfast.watching import gallery
 from holdfast.watching.filters import NOW, Compiled, Cursor, Filter, written
 from holdfast.watching.subscription import Subscription, Watchable
 from tests.conftest import ROOT
 from tests.talking_process import AGENT
 
 OTHER = Agent("You hum.", name="hummer", model=Sim.always(say(pieces=("hm", "m", "m"), text="")))
+
+
+@tool(client=True)
+async def look() -> str:
+    """Look with the user's own eyes."""
+    raise NotImplementedError  # the user does it
 
 
 @pytest.fixture(params=["memory", "sqlite", "postgres"])
@@ -102,7 +113,7 @@ async def test_a_session_is_replayed_and_goes_on_live_with_its_signals(runtime: 
         await other.run("elsewhere")
         await session.run("two")
         items: list[Event | Signal] = []
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             async for item in subscription:
                 items.append(item)
                 if isinstance(item, Event) and item.type == "turn.completed":
@@ -129,6 +140,35 @@ async def test_a_subscription_to_a_turn_ends_with_it_and_so_does_its_cursor(runt
     assert seen[-1].type in TURN_ENDS
     await session.run("after")
     assert [item async for item in runtime.subscribe(turn, after=cursor)] == []
+
+
+async def test_a_turn_that_has_ended_gives_nothing_from_now_on_and_ends_at_once(runtime: Runtime) -> None:
+    session = await runtime.session(AGENT)
+    turn = await session.send("one")
+    await turn
+    await session.run("two")
+    for to in (turn, Filter(sessions=(session.id,), turns=(turn.id,), agents=(AGENT.name,))):
+        async with asyncio.timeout(30), runtime.subscribe(to, after=NOW) as subscription:
+            assert [item async for item in subscription] == []
+            cursor = subscription.cursor
+        assert runtime._gallery._feeds == {}
+        async with asyncio.timeout(30), runtime.subscribe(to, after=cursor) as subscription:
+            assert [item async for item in subscription] == []
+
+
+async def test_a_turn_that_has_not_ended_is_watched_from_now_on_to_its_end(runtime: Runtime) -> None:
+    session = await runtime.session(
+        Agent("Ask.", name="asker", model=Sim.script(call("look"), "Done."), tools=[look])
+    )
+    waits = await session.send("one")
+    (ask,) = (await waits).asks
+    queued = await session.send("two")
+    async with asyncio.timeout(30), runtime.subscribe(queued, after=NOW, signals=False) as subscription:
+        await queued.cancel()
+        assert [item.type async for item in subscription if isinstance(item, Event)] == ["turn.cancelled"]
+    async with asyncio.timeout(30), runtime.subscribe(waits, after=NOW, signals=False) as subscription:
+        await session.submit(ask.ask_id, "seen", by="me")
+        assert [item.type async for item in subscription if isinstance(item, Event)][-1] == "turn.completed"
 
 
 async def test_an_agent_is_watched_in_all_its_sessions_and_no_other(runtime: Runtime) -> None:
@@ -241,7 +281,7 @@ async def test_a_reader_that_stands_still_is_told_and_misses_no_event() -> None:
                     await session.update(title="busy")
                 await session.update(title="at last")
                 last = (await session.events(limit=10_000))[-1].sequence
-                async with asyncio.timeout(10):
+                async with asyncio.timeout(30):
                     while getattr(seen[-1], "sequence", 0) != last:
                         seen.append(await anext(subscription))
             lagged = [item for item in seen if isinstance(item, Lagged)]
@@ -303,6 +343,67 @@ async def cursor_of(runtime: Runtime, to: Watchable, count: int) -> str:
         return subscription.cursor
 
 
+class Hiccup(MemoryStore):
+    """A store that cannot be asked once, and that takes its time to say where a session stands."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fails = 0
+        self.asked = asyncio.Event()
+        self.answers: asyncio.Event | None = None
+
+    async def woken(self, seconds: float, since: int | None = None) -> int:
+        if self.fails:
+            self.fails -= 1
+            raise StoreError("not now")
+        return await super().woken(seconds, since)
+
+    async def head(self, session_id: str) -> Head | None:
+        found = await super().head(session_id)
+        if (answers := self.answers) is not None:
+            self.answers = None
+            self.asked.set()
+            await answers.wait()
+        return found
+
+
+async def test_who_watches_sees_again_what_others_write_soon_after_the_store_failed_once() -> None:
+    store = Hiccup()
+    async with Runtime(store) as here, Runtime(store) as there:
+        session = await there.session(AGENT)
+        await session.run("one")
+        store.fails = 1
+        async with here.subscribe(session) as subscription, asyncio.timeout(30):
+            await take(subscription, 5)
+            await session.run("two")
+            await take(subscription, 4)
+
+
+async def test_what_is_written_while_somebody_comes_to_watch_reaches_him_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(gallery, "SWEEP", 3_600.0)  # not only when everything is looked through again
+    store = Hiccup()
+    async with Runtime(store) as runtime:
+        session, other = await runtime.session(AGENT), await runtime.session(AGENT)
+        await session.run("one")
+        await other.run("one")
+        cursor = await cursor_of(runtime, session, 5)
+        async with runtime.subscribe(other) as elsewhere:
+            await take(elsewhere, 5)
+            store.answers = answers = asyncio.Event()
+            late = runtime.subscribe(session, after=cursor)
+            opening = asyncio.create_task(late.open())
+            await store.asked.wait()
+            await session.run("two")
+            await nothing_more(elsewhere)  # whoever looks out has seen that something was written
+            answers.set()
+            await opening
+            async with asyncio.timeout(30):
+                assert [event.sequence for event in await take(late, 4)] == [6, 7, 8, 9]
+            late.close()
+
+
 async def test_a_cursor_of_one_scope_is_refused_in_every_other(runtime: Runtime) -> None:
     session = await runtime.session(AGENT)
     turn = await session.send("one")
@@ -334,6 +435,43 @@ async def test_every_cursor_of_which_a_character_changed_is_refused(runtime: Run
         changed = cursor[:place] + ("A" if cursor[place] != "A" else "B") + cursor[place + 1 :]
         with pytest.raises(CursorRefused):
             await runtime.subscribe(session, after=changed).open()
+
+
+async def test_a_cursor_that_another_compression_wrote_is_as_good(runtime: Runtime) -> None:
+    session = await runtime.session(AGENT)
+    await session.run("one")
+    cursor = await cursor_of(runtime, session, 3)
+    packed = base64.urlsafe_b64decode(cursor.removeprefix("hc1.") + "===")[:-6]
+
+    def sealed(data: bytes) -> str:
+        whole = data + hashlib.sha256(data).digest()[:6]
+        return f"hc1.{base64.urlsafe_b64encode(whole).rstrip(b'=').decode()}"
+
+    other = sealed(zlib.compress(zlib.decompress(packed), 0))
+    assert sealed(packed) == cursor != other
+    async with runtime.subscribe(session, after=other) as subscription:
+        assert [event.sequence for event in await take(subscription, 2)] == [4, 5]
+    with pytest.raises(CursorRefused):
+        runtime.subscribe(session, after=sealed(packed + b"more"))
+
+
+async def test_signals_come_at_once_where_a_subscription_goes_on(runtime: Runtime) -> None:
+    begun, release = asyncio.Event(), asyncio.Event()
+
+    class Slow(Sim):
+        async def reply(self, request: Request, emit: Emit) -> Reply:
+            begun.set()
+            await release.wait()
+            return await super().reply(request, emit)
+
+    session = await runtime.session(Agent("You talk.", name="talker", model=Slow.always(say("some words"))))
+    turn = await session.send("go")
+    await begun.wait()
+    cursor = await cursor_of(runtime, None, 3)
+    async with asyncio.timeout(30), runtime.subscribe(after=cursor) as subscription:
+        release.set()
+        assert isinstance(await anext(subscription), TextDelta)
+        await turn
 
 
 @pytest.mark.parametrize("scope", ["all", "session"])
@@ -389,6 +527,9 @@ async def test_a_cursor_of_a_log_that_was_written_anew_is_refused() -> None:
         Filter(kinds=("nothing.*",)),
         Filter(agents=("",)),
         Filter(agents="parrot"),  # type: ignore[arg-type]
+        Filter(sessions=5),  # type: ignore[arg-type]
+        Filter(turns={new_id("turn")}),  # type: ignore[arg-type]
+        Filter(agents=(None,)),  # type: ignore[arg-type]
     ],
 )
 async def test_a_filter_that_can_match_nothing_is_refused(given: Filter) -> None:
@@ -428,6 +569,6 @@ async def test_nothing_of_a_subscription_is_left_when_it_is_closed(runtime: Runt
     for to in (None, session, AGENT):
         async with runtime.subscribe(to) as subscription:
             await take(subscription, 5)
-    gallery = runtime._gallery
-    assert (gallery.overview.readers, gallery._feeds, gallery.overview.known) == (0, {}, {})
+    seen = runtime._gallery
+    assert (seen.overview.readers, seen._feeds, seen.overview.known) == (0, {}, {})
     assert [item async for item in subscription] == []

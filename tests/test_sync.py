@@ -2,13 +2,16 @@
 
 import asyncio
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from msgspec import Struct
 
-from holdfast import Agent, Event, TextDelta, sync, tool
-from holdfast.drivers.sim import call, say
+import holdfast
+from holdfast import Agent, Budget, Config, Event, TextDelta, sync, tool
+from holdfast.driver import Emit, Reply, Request
+from holdfast.drivers.sim import Sim, Step, call, say
 from holdfast.errors import (
     ConfigError,
     ForeignFile,
@@ -39,6 +42,24 @@ def add(a: int, b: int) -> int:
 ADD = (call("add", a=2, b=2), say("It is 4."))
 
 
+class Gated(Sim):
+    """A model that says nothing before its gate is open."""
+
+    def __init__(self, choose: Callable[[Request], Step | str]) -> None:
+        super().__init__(choose)
+        self.gate = threading.Event()
+
+    async def reply(self, request: Request, emit: Emit) -> Reply:
+        while not self.gate.is_set():  # noqa: ASYNC110 - it is opened by another thread
+            await asyncio.sleep(0.001)
+        return await super().reply(request, emit)
+
+
+def gated(*steps: str) -> tuple[Agent, threading.Event]:
+    model = Gated(lambda request: steps[sum(it.role == "assistant" for it in request.messages)])
+    return Agent("You help.", model=model), model.gate
+
+
 def test_a_turn_runs_to_its_end() -> None:
     with sync.Runtime() as runtime:
         session = runtime.session(agent_of(*ADD, tools=[add]))
@@ -52,8 +73,12 @@ def test_a_turn_runs_to_its_end() -> None:
 
 def test_a_turn_can_be_watched() -> None:
     with sync.Runtime() as runtime:
-        turn = runtime.session(agent_of(say("some words here", delay=0.02))).send("go")
-        items = list(turn)
+        agent, gate = gated("some words here")
+        turn = runtime.session(agent).send("go")
+        coming = iter(turn)
+        items = [next(coming)]
+        gate.set()
+        items += coming
         assert [item.text for item in items if isinstance(item, TextDelta)] == ["some ", "words ", "here"]
         assert items[-1].type == "turn.completed"  # type: ignore[union-attr]
         assert turn.result().text == "some words here"
@@ -120,12 +145,14 @@ def test_a_session_can_be_opened_again(tmp_path: Path) -> None:
 
 def test_a_turn_can_be_steered_and_found_again_by_its_id() -> None:
     with sync.Runtime() as runtime:
-        session = runtime.session(agent_of(say("first", delay=0.3), say("second")))
+        agent, gate = gated("first", "second")
+        session = runtime.session(agent)
         turn = session.send("go")
         assert session.steer("and that").id == turn.id
         assert session.turn is not None
         assert session.turn.id == turn.id
         assert turn.asks == ()
+        gate.set()
         assert session.handle(turn.id).result().text == "second"
         assert session.turn is None
         assert session.resume() is None
@@ -175,9 +202,10 @@ def test_a_log_can_be_followed() -> None:
 
 
 def test_what_is_owed_can_be_gone_on_with(tmp_path: Path) -> None:
-    agent = agent_of(say("done", delay=0.5))
+    agent, gate = gated("done")
     with sync.Runtime(tmp_path / "log.db", drain=0) as runtime:
         runtime.session(agent).send("go")
+    gate.set()
     with sync.Runtime(tmp_path / "log.db", agents=[agent]) as runtime:
         (session,) = runtime.recover()
         assert session.turn is not None
@@ -280,3 +308,61 @@ async def test_it_may_be_used_where_a_loop_already_runs() -> None:
     with sync.Runtime() as runtime:
         assert runtime.session(agent_of(say("done"))).run("go").text == "done"
     await asyncio.sleep(0)
+
+
+def test_whatever_can_be_asked_of_a_session_can_be_asked_here() -> None:
+    for inner, here in (
+        (holdfast.Runtime, sync.Runtime),
+        (holdfast.Session, sync.Session),
+        (holdfast.Turn, sync.Turn),
+        (holdfast.Subscription, sync.Subscription),
+    ):
+        missing = {name for name in dir(inner) if not name.startswith("_")} - set(dir(here))
+        assert missing <= {
+            *(
+                "close",
+                "drive",
+                "work",
+                "stragglers",
+            ),  # its block closes a runtime; workers have a loop of their own
+            *("id", "state", "files"),  # an attribute; `inner` has the others
+            *("open", "aclose", "fail"),
+        }, here
+
+
+def test_budgets_are_seen_and_raised() -> None:
+    budget = Budget(scope="session", quantity="model_calls", hard=1, on_exceeded="wait")
+    agent = Agent("x", model=Sim.always(say("done")), config=Config(budgets=(budget,)))
+    with sync.Runtime() as runtime:
+        session = runtime.session(agent)
+        assert session.run("one").status == "completed"
+        (seen,) = session.budgets()
+        assert seen.used == 1
+        turn = session.send("two")
+        assert turn.result().status == "waiting"
+        session.raise_budget(seen.name, 1, by="ann")
+        assert turn.result().status == turn.status == "completed"
+        assert runtime.wait(runtime.accounts.all()) == []
+
+
+class Count(Struct):
+    """A typed answer."""
+
+    numbers: list[int]
+    unit: str
+
+
+def test_a_typed_answer_is_seen_while_it_is_written_and_a_subscription_can_be_closed() -> None:
+    words = '{"numbers": [1, 2], "unit": "cm"}'
+    with sync.Runtime() as runtime:
+        agent, gate = gated(words)
+        session = runtime.session(agent)
+        turn = session.send("count", output=Count)
+        assert turn.status == "running"
+        gate.set()
+        assert list(turn.partials())[-1] == {"numbers": [1, 2], "unit": "cm"}
+        assert turn.result().output == Count(numbers=[1, 2], unit="cm")
+        watching = runtime.subscribe(session)
+        assert isinstance(next(iter(watching)), Event)
+        watching.close()
+        assert list(watching) == []

@@ -25,7 +25,6 @@ from holdfast.agent import Agent, Harness
 from holdfast.approver import Approver
 from holdfast.budget import Budget, Rate
 from holdfast.capability import Capability, CapabilityRef, SeedFile
-from holdfast.commands.hook import CommandHook
 from holdfast.config import Config, Limits
 from holdfast.drift import DriftReport
 from holdfast.driver import Driver, Reply, Request, Settings, ToolSpec
@@ -64,7 +63,6 @@ from holdfast.messages import (
     Usage,
     user_message,
 )
-from holdfast.model import Completion, Model
 from holdfast.network import NetworkAccess
 from holdfast.policy import Action, Policy, policy
 from holdfast.privacy.views import reviewed
@@ -72,28 +70,37 @@ from holdfast.proof.difference import Change, diff
 from holdfast.registry import Registry
 from holdfast.rules import Rule, Taint
 from holdfast.runtime import Runtime
-from holdfast.services import FILES, PAYMENTS, FileInfo, Files, Key, PaymentRequest, Scope
+from holdfast.services import FILES, PAYMENTS, FileInfo, Files, Key, PaymentRequest, Receipt, Scope
 from holdfast.session import Session
 from holdfast.sink import Delivery, NotDelivered, Sink
 from holdfast.store import Database, Listing, Store
-from holdfast.stores.memory import MemoryStore
 from holdfast.tool import NOT_DONE, Call, Context, Tool, tool
 from holdfast.turn.prompt import Inspection
 from holdfast.watching.filters import NOW, Filter
 from holdfast.watching.subscription import Subscription
 
 if TYPE_CHECKING:
+    from holdfast.commands.hook import CommandHook
+    from holdfast.model import Completion, Model
+    from holdfast.stores.memory import MemoryStore
     from holdfast.stores.sqlite import SQLiteStore
     from holdfast.workspace.disk_files import DiskFiles
 
 __version__ = "0.1.0"
 """The version of this package."""
 
-_LATER = {"SQLiteStore": "holdfast.stores.sqlite", "DiskFiles": "holdfast.workspace.disk_files"}
+_LATER = {
+    "CommandHook": "holdfast.commands.hook",
+    "Completion": "holdfast.model",
+    "DiskFiles": "holdfast.workspace.disk_files",
+    "MemoryStore": "holdfast.stores.memory",
+    "Model": "holdfast.model",
+    "SQLiteStore": "holdfast.stores.sqlite",
+}
 
 
 def __getattr__(name: str) -> Any:
-    """Names whose modules load a database or system calls that most programs do not use."""
+    """Names whose modules many programs do without; each is loaded when it is first asked for."""
     if name not in _LATER:
         raise AttributeError(f"module 'holdfast' has no attribute {name!r}")
     return getattr(importlib.import_module(_LATER[name]), name)
@@ -164,6 +171,7 @@ __all__ = [
     "PaymentRequest",
     "Policy",
     "Rate",
+    "Receipt",
     "Registry",
     "Reply",
     "Request",

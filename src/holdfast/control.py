@@ -9,14 +9,12 @@ from typing import Protocol
 from msgspec import Struct
 
 from holdfast.errors import UnknownTurn
-from holdfast.events import TURN_ENDS, AskOpened, Event, Failure, InputMessage, TurnStarted, TurnStop
+from holdfast.events import AskOpened, Event, Failure, TurnStarted, TurnStop
+from holdfast.history import end_and_start
 from holdfast.journal import Journal
 from holdfast.messages import Usage
 from holdfast.outcome import TurnStatus
 from holdfast.store import Store
-
-PAGE = 256
-"""Events that are read at once, from the end of the log on."""
 
 ENDS: dict[str, TurnStatus] = {
     "turn.completed": "completed",
@@ -97,24 +95,9 @@ async def snapshot(turn_id: str, journal: Journal, handle: Standing) -> TurnSnap
 
 
 async def _end_and_start(turn_id: str, session_id: str, store: Store) -> tuple[Event | None, Event | None]:
-    """The event that ended this turn, and the one that began it, or its input while it waits in line."""
+    """See `end_and_start`. Raises `UnknownTurn`."""
     head = await store.head(session_id)
-    end, terminal = head.sequence if head is not None else 0, None
-    waiting: Event | None = None
-    while end > 0:
-        start = max(end - PAGE, 0)
-        for event in reversed(await store.read(session_id, after=start, limit=end - start)):
-            if event.context.turn_id != turn_id:
-                continue
-            if event.type in TURN_ENDS:
-                terminal = event
-            elif isinstance(event.data, TurnStarted):
-                return terminal, event
-            elif isinstance(event.data, InputMessage) and not event.data.steer:
-                waiting = event
-        if waiting is not None:
-            return terminal, waiting
-        end = start
-    if terminal is None:
+    found = await end_and_start(turn_id, session_id, store, head.sequence if head is not None else 0)
+    if found == (None, None):
         raise UnknownTurn(f"session {session_id} has no turn {turn_id}; its log has no event of it")
-    return terminal, None
+    return found

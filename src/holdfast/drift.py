@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Protocol, get_args
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from holdfast.errors import CannotPin, ManifestDrifted, UsageError
 from holdfast.facts.drift import Drifted as Drifted
@@ -148,18 +148,11 @@ class Drift:
             raise CannotPin(f"{report}. So it cannot be pinned; {_HOW}", report)
         manifest, missing = pinned(body, today, self._names)
         if missing:
-            left = DriftReport(
-                session_id=report.session_id,
-                turn_id=report.turn_id,
-                before=report.before,
-                after=report.after,
-                changes=tuple(missing),
-            )
             what = "; ".join(map(str, missing))
             raise CannotPin(
                 f"turn {report.turn_id} cannot go on under {report.before}, as this program cannot make it again: "
                 f"{what}. It stays owed; {_HOW}",
-                left,
+                structs.replace(report, changes=tuple(missing)),
             )
         return manifest
 

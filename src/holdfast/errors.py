@@ -1,57 +1,13 @@
-"""Every error Holdfast raises, in one tree.
+"""Every error Holdfast raises, in one tree, which docs/errors.md draws whole. Its branches:
 
     HoldfastError
     ├── UsageError            the caller asked for something that cannot be; nothing was written
-    │   ├── ConfigError       the layers cannot become a manifest
-    │   │   ├── ManifestDrifted
-    │   │   │   └── CannotPin
-    │   │   ├── UnknownModel
-    │   │   ├── UnknownCapability
-    │   │   ├── CapabilityCycle
-    │   │   ├── MissingService
-    │   │   ├── MissingExecutor
-    │   │   ├── HooksRefused
-    │   │   ├── MissingCredential
-    │   │   ├── ToolSignatureError
-    │   │   └── OutputTypeError
-    │   ├── NoOutput          a turn gave no answer of the type that was asked for
-    │   ├── InputRejected
-    │   │   └── AnswerRejected
-    │   ├── UnknownSession
-    │   ├── UnknownTurn
-    │   ├── UnknownAsk
-    │   │   └── AskClosed
-    │   ├── AnswerForbidden
-    │   ├── UnknownGrant
-    │   ├── UnknownCall
-    │   ├── CursorRefused
-    │   ├── TransactionUnsupported
-    │   ├── AccountsUnsupported
-    │   ├── RosterUnsupported
-    │   ├── AgentUnavailable
-    │   ├── UnknownBudget
-    │   └── RuntimeClosed
+    │   └── ConfigError       the layers cannot become a manifest
     ├── StoreError            the log could not be read or written
-    │   ├── Superseded        another writer holds this session; this one must stop
-    │   │   ├── SequenceConflict
-    │   │   └── StaleEpoch
-    │   ├── AccountExceeded   an append would use more of an account than its ceiling; nothing was written
-    │   ├── SessionHeld       another process is at work on this session; try again later
-    │   ├── StoreClosed
-    │   ├── ForeignFile
-    │   ├── StoreTooNew
-    │   ├── StoreReadOnly
-    │   ├── StoreLocked
-    │   ├── StoreFull
-    │   ├── StoreCorrupt
-    │   ├── UnknownBlob
-    │   ├── NotEncodable
-    │   ├── TransactionLost   a tool's transaction was rolled back before its outcome could be recorded with it
-    │   └── OutcomeUnknown    the commit may or may not have happened; the log is read back
+    │   └── Superseded        another writer holds this session; this one must stop
     ├── DeterminismError      a replayed call differs from its recorded claim
     ├── DriverError           a model call failed (recorded as a fact, not raised at users)
     ├── ToolError             raised by a tool's author: its message is what the model reads
-    │   └── PaymentRefused    a payment was not made
     └── WorkspaceError        a path or file operation was refused, with a stable code
 
 A model or tool that fails is data, not an exception: the turn goes on or ends with a status. Exceptions

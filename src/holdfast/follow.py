@@ -105,10 +105,15 @@ class Feed:
 
     def enter(self, count: int) -> None:
         """One more reader, where the log is at `count`. Nothing was put in while there was none."""
-        if not self.readers and count != self.count:
+        self.readers += 1
+        self.reach(count)
+
+    def reach(self, count: int) -> None:
+        """The log is at `count` at least: what of it was not put in is to be read there."""
+        if count > self.count:
             self.count = count
             self._events.clear()
-        self.readers += 1
+            self.ring()
 
     def leave(self) -> None:
         """One reader less; after the last nothing is kept."""

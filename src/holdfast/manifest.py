@@ -8,7 +8,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -40,8 +39,7 @@ class Origin(Struct, frozen=True, kw_only=True):
     layers: tuple[str, ...]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Route:
+class Route(Struct, frozen=True, kw_only=True, eq=False):
     """One model that can be asked."""
 
     model: str
@@ -49,7 +47,7 @@ class Route:
     driver: Driver
     name: str
     """What the driver calls it."""
-    price: Price = field(compare=False)
+    price: Price
     """What a reply costs. Not part of the digest: a price changes no behaviour."""
     window: int | None = None
     """Tokens it can take in at most, where that is known and matters."""
@@ -60,8 +58,7 @@ class Route:
         return told() if callable(told) else None
 
 
-@dataclass(frozen=True, kw_only=True)
-class Manifest:
+class Manifest(Struct, frozen=True, kw_only=True, dict=True, eq=False):
     """What one turn runs under. Equal digests mean equal behaviour."""
 
     routes: tuple[Route, ...]
@@ -106,16 +103,16 @@ class Manifest:
     """Equal calls with equal results that are a loop; 0: none are."""
     asks_per_minute: int = 0
     """Questions that people may be asked within a minute; 0: any number."""
-    charter: Charter = field(default=NO_CHARTER, compare=False, repr=False)
+    charter: Charter = NO_CHARTER
     """The rules and the taint rule, compiled when the manifest is made."""
-    written: str = field(default="", compare=False)
+    written: str = ""
     """The digest of the blob that says which layers it was made of, where that is known."""
 
     def __post_init__(self) -> None:
         if self.charter is NO_CHARTER:
             models = [route.model for route in self.routes]
             charter = charter_of(self.policies, self.rules, self.taint, self.tools, models)
-            object.__setattr__(self, "charter", charter)
+            structs.force_setattr(self, "charter", charter)
 
     @property
     def model(self) -> str:
@@ -151,6 +148,11 @@ class Manifest:
         return tuple(tool.spec for tool in self.tools.values())
 
     @cached_property
+    def specs_bytes(self) -> int:
+        """Of all of them, as JSON."""
+        return len(msgspec.json.encode(self.specs))
+
+    @cached_property
     def guarding(self) -> Guards:
         """The guards, sorted by where they look."""
         return guards_of(self.guards)
@@ -178,7 +180,7 @@ class Manifest:
         if typed is None:
             if len(self._typed) >= TYPED:
                 self._typed.clear()
-            typed = self._typed[key] = replace(self, output=contract)
+            typed = self._typed[key] = structs.replace(self, output=contract)
         return typed
 
     def describe(self) -> dict[str, Any]:

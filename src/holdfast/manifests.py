@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 
-from msgspec import Struct
+import msgspec
+from msgspec import Struct, structs
 
 from holdfast.agent import Agent, Harness, read_layers, write_layers
 from holdfast.config import Config, Layer
 from holdfast.errors import ConfigError
 from holdfast.manifest import Manifest
+from holdfast.privacy.redact import Redactor
 from holdfast.proof.documents import Documents
 from holdfast.registry import Registry
 from holdfast.resolve import Lent, resolve
@@ -28,18 +29,23 @@ ManifestKey = tuple[tuple[int, ...], Lent]
 
 
 class Resolved(Struct, frozen=True, kw_only=True):
-    """A manifest, the layers it was made of (held, so that their identity stays theirs), and where they are written."""
+    """A manifest, and the layers it was made of: held, so that their identity stays theirs."""
 
     layers: Stack
     manifest: Manifest
-    written: str
 
 
 class Manifests:
-    """The manifests of one runtime: `base` is below every other layer; `agents` are known by name."""
+    """The manifests of one runtime: `base` is below every other layer; `agents` are known by name.
 
-    def __init__(self, store: Store, registry: Registry, base: Config, agents: Iterable[Agent]) -> None:
+    What `redactor` knows as secret is not written down: a configuration that holds it makes no manifest.
+    """
+
+    def __init__(
+        self, store: Store, registry: Registry, base: Config, agents: Iterable[Agent], redactor: Redactor
+    ) -> None:
         self._store = store
+        self._redactor = redactor
         self.documents = Documents(store)
         """What every manifest that was made here says."""
         self._registry = registry
@@ -51,24 +57,33 @@ class Manifests:
         """Find this agent's sessions their agent again."""
         self._agents[agent.name] = agent
 
-    async def of(self, layers: Stack, lent: Lent) -> Resolved:
+    async def of(self, layers: Stack, lent: Lent) -> Manifest:
         """The manifest of these layers with these services. Raises `ConfigError` when they do not make one."""
         key = tuple([id(layer) for layer in layers]), lent
-        return self._kept.get(key) or await self._resolve(key, layers)
+        kept = self._kept.get(key)
+        return kept.manifest if kept is not None else await self._resolve(key, layers)
 
-    async def manifest(self, layers: Stack, lent: Lent) -> Manifest:
-        """What a turn under these layers would run under. Raises `ConfigError`."""
-        return (await self.of(layers, lent)).manifest
-
-    async def _resolve(self, key: ManifestKey, layers: Stack) -> Resolved:
+    async def _resolve(self, key: ManifestKey, layers: Stack) -> Manifest:
         made = resolve((*self._base, *layers), names=self._registry, lent=key[1])
-        written = await self.documents.put(write_layers(layers, made.origins))
-        manifest = replace(made, written=written)
+        body = write_layers(layers, made.origins)
+        self._check_secrets(made.document, body)
+        written = await self.documents.put(body)
+        manifest = structs.replace(made, written=written)
         await self.documents.keep(manifest)
-        found = self._kept[key] = Resolved(layers=layers, manifest=manifest, written=written)
+        self._kept[key] = Resolved(layers=layers, manifest=manifest)
         if len(self._kept) > KEPT:
             del self._kept[next(iter(self._kept))]
-        return found
+        return manifest
+
+    def _check_secrets(self, document: bytes, layers: bytes) -> None:
+        if not (self._redactor.finds(document) or self._redactor.finds(layers)):
+            return
+        told = msgspec.json.decode(document)
+        where = [name for name, value in told.items() if self._redactor.finds(msgspec.json.encode(value))]
+        raise ConfigError(
+            f"{', '.join(where) or 'what the layers bring'}: a value that is to be kept secret stands here, and what a "
+            "turn runs under is kept in the store; take it out, and lend it to the tool that needs it: services=..."
+        )
 
     async def recall(self, state: State, *, drive: bool) -> Stack:
         """The layers this session was made with, as far as they can be had.

@@ -18,7 +18,6 @@ from typing import Any, NoReturn, Protocol
 import msgspec
 
 from holdfast.capability import Capability, CapabilityRef, Compaction, SeedFile
-from holdfast.commands.hook import CommandHook
 from holdfast.config import (
     CONFIG_FIELDS,
     DEFAULT_LIMITS,
@@ -123,8 +122,8 @@ def resolve(layers: Sequence[Layer], *, names: Names, lent: Lent = frozenset()) 
 
 def _hooks(config: Config, capabilities: Iterable[Capability]) -> tuple[Hook, ...]:
     """Those of capabilities, then those that are data, then those that are code, without the muted ones."""
-    data = [hook for hook in config.hooks if isinstance(hook, CommandHook)]
-    code = [hook for hook in config.hooks if not isinstance(hook, CommandHook)]
+    data = [hook for hook in config.hooks if hook.is_data]
+    code = [hook for hook in config.hooks if not hook.is_data]
     every = last_wins([*(hook for cap in capabilities for hook in cap.hooks), *data, *code], "id")
     hooks = tuple([hook for hook in every if hook.id not in config.muted_hooks])
     for hook in hooks:
@@ -180,7 +179,7 @@ def _windowed(routes: tuple[Route, ...], compaction: Compaction | None, names: N
     """The routes with how much their models take in, where that matters."""
     if compaction is None:
         return routes
-    return tuple(replace(it, window=names.window(it.model, it.driver)) for it in routes)
+    return tuple(msgspec.structs.replace(it, window=names.window(it.model, it.driver)) for it in routes)
 
 
 def _summariser(compaction: Compaction | None, names: Names) -> Route | None:

@@ -16,22 +16,16 @@ from types import TracebackType
 from typing import Any, Self
 from weakref import WeakValueDictionary, ref
 
-from holdfast.accounts import Accounts, check_shared
+from holdfast.accounts import Accounts, Due, check_shared
 from holdfast.agent import Agent, Harness
 from holdfast.approver import Answering, Approver, approver_of
 from holdfast.clock import Clock, SystemClock
-from holdfast.commands.hook import check_commands
 from holdfast.config import Config, Models
 from holdfast.engines.local import Report, Worker, log
-from holdfast.errors import (
-    ConfigError,
-    ManifestDrifted,
-    RuntimeClosed,
-    SessionHeld,
-    UnknownSession,
-)
+from holdfast.errors import ConfigError, ManifestDrifted, RuntimeClosed, SessionHeld, UnknownSession
 from holdfast.events import SessionCreated
 from holdfast.history import History
+from holdfast.hook import check_outside
 from holdfast.ids import check_id, new_id
 from holdfast.journal import FIRST, UNCLAIMED, Journal
 from holdfast.manifests import Manifests, Stack, own, stack
@@ -42,22 +36,18 @@ from holdfast.runner import Runner
 from holdfast.services import FILES, NO_PAYMENTS, PAYMENTS, Key, Later, Scope
 from holdfast.session import Session
 from holdfast.sink import SINKS, Ends, Sink, Sinks
-from holdfast.standards import DEPENDENCIES, OnDrift, Standards
+from holdfast.standards import DEPENDENCIES, OnDrift, Standards, Status
 from holdfast.state import State
 from holdfast.store import Head, Listing, Store
-from holdfast.stores.memory import MemoryStore
 from holdfast.turn.input import check_label, check_metadata
 from holdfast.turn.till import Till
 from holdfast.upkeep import Upkeep
 from holdfast.watching.subscription import Gallery, Subscription, View, Watchable, subscribe
 from holdfast.workspace.log_files import LogFiles, files_of
-from holdfast.writer import LEASE, READER, Writer, release_the_dead, this_process
+from holdfast.writer import LEASE, READER, Writer, this_process
 
 Services = Mapping[Key[Any], Any]
 """Services by key, lent to sessions."""
-
-_Given = tuple[Stack | None, Stack]
-"""The layers given instead of the session's own, and those on top."""
 
 
 class Runtime:
@@ -85,30 +75,32 @@ class Runtime:
         on_drift: OnDrift = "continue",
     ) -> None:
         self.registry = registry or Registry()
-        self.store: Store = _store(store, self.registry)
+        self.store: Store = self.registry.store(store)
         self.clock: Clock = clock or SystemClock()
-        self._manifests = Manifests(
-            self.store, self.registry, Config(model=model, approver=approver_of(approver)), agents
-        )
+        self._redactor = Redactor()
+        self._redactor.learn(passwords_in(store))
+        base = Config(model=model, approver=approver_of(approver))
+        self._manifests = Manifests(self.store, self.registry, base, agents, self._redactor)
         self._standards = Standards(
             self.store, self.clock.now, self.registry, self._manifests.documents, on_drift
         )
         self._services: dict[Key[Any], Any] = dict(services or {})
-        self._lent: frozenset[Key[Any]] = frozenset({FILES, PAYMENTS, *self._services})
         self._drain = drain
         self._writer = this_process(lease)
         self._runners: WeakValueDictionary[str, Runner] = WeakValueDictionary()
         self._opening: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._sinks = Sinks()
-        self._redactor = Redactor()
-        self._redactor.learn(passwords_in(store))
         self._gallery = Gallery(self.store, self._runners)
         self._upkeep = Upkeep(self.store, self._writer, self._runners, self._standards.roster.fresh)
 
     async def __aenter__(self) -> Self:
         self._redactor.learn_from(self.store)
         self._redactor.watch_logs()
-        await self.store.open()
+        try:
+            await self.store.open()
+        except BaseException:  # cancelled or failed: nobody will leave what was not entered
+            self._redactor.leave_logs()
+            raise
         self._upkeep.open = True
         return self
 
@@ -133,8 +125,10 @@ class Runtime:
             await self._upkeep.end()
             await self.registry.close()
         finally:
-            await self.store.close()
-            self._redactor.leave_logs()
+            try:
+                await self.store.close()
+            finally:
+                self._redactor.leave_logs()
 
     async def session(
         self,
@@ -163,27 +157,27 @@ class Runtime:
         layers = stack(harness, agent, config)
         state = State(session_id=new_id("session"))
         journal = Journal(self.store, self.clock.now, state, epoch=FIRST, writer=self._writer)
-        session = self._seat(journal, layers, services)
+        runner = self._seat(journal, layers, services)
         await journal.scope[DEPENDENCIES].check()
-        resolved = await self._manifests.of(layers, self._lent_with(services))
-        check_shared(resolved.manifest, self.store, principal, organisation)
-        check_commands(resolved.manifest.hooks, {**self._services, **(services or {})}.get(FILES))
+        manifest = await runner.manifest()
+        check_shared(manifest, self.store, principal, organisation)
+        check_outside(manifest.hooks, {**self._services, **(services or {})}.get(FILES))
         journal.stage(
             SessionCreated(
                 harness=harness.name if harness else "",
                 agent=agent.name if agent else "",
-                layers=resolved.written,
+                layers=manifest.written,
                 title=title,
                 metadata=dict(metadata or {}),
                 principal=principal,
                 organisation=organisation,
             )
         )
-        files = journal.scope[FILES] if resolved.manifest.files else None
+        files = journal.scope[FILES] if manifest.files else None
         if isinstance(files, LogFiles):
-            for file in resolved.manifest.files:
+            for file in manifest.files:
                 await files.seed(file.path, file.content.encode(), read_only=file.read_only)
-        return session
+        return Session(runner)
 
     async def open(
         self,
@@ -221,7 +215,7 @@ class Runtime:
     async def _load(
         self,
         session_id: str,
-        layers: _Given,
+        layers: tuple[Stack | None, Stack],
         services: Services | None,
         writer: Writer,
         on_drift: OnDrift | None,
@@ -234,10 +228,10 @@ class Runtime:
             raise UnknownSession(
                 f"this store has no session {session_id}; `holdfast sessions` lists those it has"
             )
-        given, own = layers
+        given, own = layers  # those given instead of the session's own, and those on top
         given = (*(given or await self._manifests.recall(state, drive=drive)), *own)
         journal = Journal(self.store, self.clock.now, state, epoch=UNCLAIMED, writer=writer, history=history)
-        session = self._seat(journal, given, services, drive=drive, on_drift=on_drift)
+        session = Session(self._seat(journal, given, services, drive=drive, on_drift=on_drift))
         if drive:
             await journal.keep_state()
             # another process is at work on it, or it is refused: it can be followed here
@@ -251,9 +245,9 @@ class Runtime:
         Sessions whose agent this runtime does not know stay as they are: give their agents to `Runtime(agents=...)`.
         """
         self._upkeep.check_open()
-        await release_the_dead(self.store)
-        found = []
-        for session_id in await self.store.due(self.clock.now(), limit=1_000):
+        due, found = Due(self.store, self.clock.now), []
+        await due.tend()
+        for session_id in await due(1_000):
             with suppress(ConfigError, SessionHeld):
                 found.append(await self.open(session_id))
         return found
@@ -272,11 +266,12 @@ class Runtime:
         each session that is left, and why. Any number of workers may share a store.
         """
         self._upkeep.check_open()
+        due = Due(self.store, self.clock.now)
         worker = Worker(
-            lambda limit: self.store.due(self.clock.now(), limit=limit),
+            due,
             take or self.drive,
             self.store.woken,
-            partial(release_the_dead, self.store),
+            due.tend,
             sessions=sessions,
             report=report,
         )
@@ -292,7 +287,7 @@ class Runtime:
         await session.resume()
         runner, status = self._runners[session_id], None
         runner.patient = False
-        while (turn_id := _next_turn(session.state)) and status not in ("waiting", "queued"):
+        while (turn_id := session.state.next_turn) and status not in ("waiting", "queued"):
             status = (await runner.result(turn_id)).status
         if status is None and session.state.outcome is not None and session.state.sequence > before:
             return session.state.outcome.status  # a letter asked for it, and it is over already
@@ -310,15 +305,17 @@ class Runtime:
 
         No session begins with it, sessions that stand on it take no input (`AgentUnavailable`), and their turns end
         before the next model call or tool, with the code `agent_archived` or the like; what was started comes to its
-        outcome. `deleted` is for good. Raises `UsageError`, `RosterUnsupported`, `StoreError`.
+        outcome. `deleted` is for good. Raises `UsageError` (for one without a name of its own, too),
+        `RosterUnsupported`, `StoreError`.
         """
         self._upkeep.check_open()
-        await self._standards.enlist(it, "deleted" if deleted else "archived", by, reason)
+        status: Status = "deleted" if deleted else "archived"
+        await self._standards.enlist(it, status, *map(self._redactor.text, (by, reason)))
 
     async def restore(self, it: Agent | Harness, *, by: str = "", reason: str = "") -> None:
         """Put an archived agent or harness back into use. Raises as `archive` does; a deleted one stays deleted."""
         self._upkeep.check_open()
-        await self._standards.enlist(it, "active", by, reason)
+        await self._standards.enlist(it, "active", *map(self._redactor.text, (by, reason)))
 
     async def roster(self) -> list[Listing]:
         """The agents and harnesses of this store that were ever archived, deleted or restored, by kind and name."""
@@ -332,8 +329,8 @@ class Runtime:
         (None) anywhere on this store: events from the logs, then as they are recorded, by this process or another.
 
         Use it as a context manager. `after` is the cursor of a subscription to the same; without, it begins with the
-        first event, with `NOW` it begins now. That to a turn ends with the turn. Raises `UsageError` for a filter that
-        can match nothing, `CursorRefused`.
+        first event, with `NOW` it begins now. That to a turn ends with the turn, and at once when it has ended. Raises
+        `UsageError` for a filter that can match nothing, `CursorRefused`.
         """
         self._upkeep.check_open()
         return subscribe(self._gallery, to, after, view, signals=signals)
@@ -368,10 +365,6 @@ class Runtime:
         """
         self._redactor.learn([check_secret(secret) for secret in secrets])
 
-    def _lent_with(self, services: Services | None) -> frozenset[Key[Any]]:
-        """Keys of all that a session with these services of its own is lent."""
-        return self._lent | frozenset(services) if services else self._lent
-
     def _seat(
         self,
         journal: Journal,
@@ -380,8 +373,8 @@ class Runtime:
         *,
         drive: bool = True,
         on_drift: OnDrift | None = None,
-    ) -> Session:
-        """Put a journal together with its scope and the runner that drives it."""
+    ) -> Runner:
+        """Put a journal together with its scope and what drives it."""
         self._upkeep.may_hold = self._upkeep.may_hold or journal.writer.name != READER
         files = Later(partial(files_of, ref(journal)))
         lent: dict[Key[Any], Any] = {
@@ -395,7 +388,7 @@ class Runtime:
         journal.scope, journal.stragglers = Scope(lent), self._upkeep.stragglers
         self._gallery.attach(journal)
         journal.audience.redactor = self._redactor
-        manifest = partial(self._manifests.manifest, layers, self._lent_with(services))
+        manifest = partial(self._manifests.of, layers, frozenset(lent))
         if lent[PAYMENTS] is not NO_PAYMENTS:
             lent[PAYMENTS] = Till(ref(journal), lent[PAYMENTS], manifest)
         drift = self._standards.drift(journal, on_drift)
@@ -404,18 +397,4 @@ class Runtime:
         )
         if drive:
             self._runners[journal.state.session_id] = runner
-        return Session(runner)
-
-
-def _next_turn(state: State) -> str:
-    if state.turn is not None:
-        return state.turn.id
-    if state.reruns:
-        return state.reruns[0].turn_id
-    return state.queue[0].turn_id if state.queue else ""
-
-
-def _store(store: str | os.PathLike[str] | Store | None, registry: Registry) -> Store:
-    if store is None:
-        return MemoryStore()
-    return registry.store(store) if isinstance(store, str | os.PathLike) else store
+        return runner

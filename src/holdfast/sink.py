@@ -9,11 +9,13 @@ after. One whose outcome was cut off is sent again only with proof that it did n
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import os
 from collections.abc import Awaitable, Callable, Collection
-from pathlib import Path
-from typing import Protocol, runtime_checkable
+from contextlib import suppress
+from functools import partial
+from typing import Protocol, TypeVar, runtime_checkable
 
 import msgspec
 from msgspec import Struct
@@ -22,6 +24,8 @@ from holdfast.errors import UsageError
 from holdfast.events import TurnStop
 from holdfast.facts.deliveries import SinkOwed
 from holdfast.services import Key
+
+T = TypeVar("T")
 
 Ends = Collection[str]
 """Ways for a turn to end: `completed`, `failed`, `cancelled`."""
@@ -94,13 +98,19 @@ class Sinks:
             raise UsageError(f"a sink needs a name of its own, and {name!r} is {'taken' if name else 'none'}")
         if not callable(getattr(sink, "deliver", None)):
             raise UsageError(f"{sink!r} is no sink: it has no async deliver(delivery)")
+        if isinstance(agents, str) or isinstance(ends, str):
+            raise UsageError(
+                f"agents and ends of sink {name!r} are collections of words, as in ('completed',)"
+            )
         if strange := set(ends) - {"completed", "failed", "cancelled"}:
             raise UsageError(
                 f"no turn ends as {', '.join(sorted(strange))}; one is completed, failed or cancelled"
             )
-        if not ends or not timeout > 0:
-            raise UsageError(f"sink {name!r} would never be delivered to: give ends and a timeout above 0")
         chosen = frozenset(agents) if agents is not None else None
+        if not ends or not timeout > 0 or (chosen is not None and not chosen):
+            raise UsageError(
+                f"sink {name!r} would never be delivered to: give ends, a timeout above 0, and names of agents or None"
+            )
         self.known[name] = Registered(sink=sink, agents=chosen, ends=frozenset(ends), timeout=timeout)
 
     def owed(self, agent: str, turn_id: str, status: str) -> list[SinkOwed]:
@@ -141,35 +151,40 @@ class FileSink:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self._path = Path(path)
+        self._path = os.fspath(path)
         self._lock = asyncio.Lock()
 
     async def deliver(self, delivery: Delivery) -> str:
         """See `Sink.deliver`."""
-        async with self._lock:
-            return await asyncio.to_thread(self._append, msgspec.json.encode(delivery))
+        return await self._apart(partial(self._append, msgspec.json.encode(delivery)))
 
     async def look_up(self, key: str) -> str | None:
         """See `Findable.look_up`."""
-        async with self._lock:
-            return await asyncio.to_thread(self._find, key)
+        return await self._apart(partial(self._find, key))
+
+    async def _apart(self, work: Callable[[], T]) -> T:
+        """Do it in a thread, alone: a thread goes on when whoever waits for it is cut off, and the next one waits."""
+        await self._lock.acquire()
+        job = asyncio.ensure_future(asyncio.to_thread(work))
+        job.add_done_callback(lambda _: self._lock.release())
+        return await asyncio.shield(job)
 
     def _append(self, line: bytes) -> str:
         file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
         try:
             end = os.lseek(file, 0, os.SEEK_END)
             torn = end > 0 and os.pread(file, 1, end - 1) != b"\n"  # the line of a process that died
-            os.write(file, (b"\n" if torn else b"") + line + b"\n")
+            whole = (b"\n" if torn else b"") + line + b"\n"
+            if os.write(file, whole) < len(whole):
+                raise OSError(errno.ENOSPC, "there was no room for the whole line", self._path)
             os.fsync(file)
         finally:
             os.close(file)
         return f"byte {end + torn}"
 
     def _find(self, key: str) -> str | None:
-        if not self._path.exists():
-            return None
         place = 0
-        with self._path.open("rb") as file:
+        with suppress(FileNotFoundError, NotADirectoryError), open(self._path, "rb") as file:
             for line in file:
                 if line.endswith(b"\n") and _key_of(line) == key:
                     return f"byte {place}"

@@ -52,8 +52,14 @@ class Standards:
             raise UsageError(
                 f"{it!r} is no Agent and no Harness; give one with the name that is meant: Agent(name=...)"
             )
+        kind: Literal["agent", "harness"] = "agent" if isinstance(it, Agent) else "harness"
+        if it.name == kind:
+            raise UsageError(
+                f"every {kind} without a name of its own goes by {it.name!r}, so none of them can be put out of use "
+                f"alone; give this one a name: {kind.title()}(name=...)"
+            )
         listing = Listing(
-            kind="agent" if isinstance(it, Agent) else "harness",
+            kind=kind,
             name=it.name,
             status=status,
             at=self._now(),

@@ -354,6 +354,15 @@ class State(Struct, kw_only=True, omit_defaults=True):
             return turn.exceeded.until is not None and turn.exceeded.until <= now
         return turn.retry_at is None or turn.retry_at <= now
 
+    @property
+    def next_turn(self) -> str:
+        """The turn that is under way, or that would begin now; empty when there is none."""
+        if self.turn is not None:
+            return self.turn.id
+        if self.reruns:
+            return self.reruns[0].turn_id
+        return self.queue[0].turn_id if self.queue else ""
+
     def status_of(self, turn_id: str) -> TurnStatus | None:
         """Where a turn stands; None for one that this state no longer (or never) knew."""
         if self.turn is not None and self.turn.id == turn_id:

@@ -15,9 +15,11 @@ import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from concurrent.futures import Future
 from contextlib import suppress
+from decimal import Decimal
 from typing import Any, Self, TypeVar, overload
 
 from holdfast import handle, runtime, session
+from holdfast.accounts import Accounts
 from holdfast.agent import Agent, Harness
 from holdfast.control import TurnSnapshot
 from holdfast.drift import OnDrift
@@ -27,7 +29,9 @@ from holdfast.facts.asks import Grant
 from holdfast.facts.deliveries import Owed
 from holdfast.handle import Item, TurnResult
 from holdfast.messages import Content, Document, Image, Message, ToolResult
+from holdfast.outcome import TurnStatus
 from holdfast.sink import Sink
+from holdfast.standing import BudgetStanding
 from holdfast.state import State
 from holdfast.store import Head, Listing
 from holdfast.turn.prompt import Inspection
@@ -115,6 +119,11 @@ class Runtime:
     def recover(self) -> list[Session]:
         """See `holdfast.Runtime.recover`."""
         return [Session(self, inner) for inner in self.wait(self._runtime.recover())]
+
+    @property
+    def accounts(self) -> Accounts:
+        """See `holdfast.Runtime.accounts`: what its methods give can be waited for with `wait`."""
+        return self._runtime.accounts
 
     def archive(self, it: Agent | Harness, *, by: str = "", reason: str = "", deleted: bool = False) -> None:
         """See `holdfast.Runtime.archive`."""
@@ -204,7 +213,7 @@ class Session:
     @property
     def asks(self) -> tuple[AskOpened, ...]:
         """See `holdfast.Session.asks`."""
-        return self.inner.asks
+        return self._look(lambda: self.inner.asks)
 
     def approve(self, ask_id: str, *, by: str, reason: str = "", **given: Any) -> None:
         """See `holdfast.Session.approve`."""
@@ -225,7 +234,7 @@ class Session:
     @property
     def grants(self) -> tuple[Grant, ...]:
         """See `holdfast.Session.grants`."""
-        return self.inner.grants
+        return self._look(lambda: self.inner.grants)
 
     def revoke(self, grant_id: str, *, by: str, reason: str = "") -> None:
         """See `holdfast.Session.revoke`."""
@@ -241,6 +250,14 @@ class Session:
     def resume(self, *, by: str = "", on_drift: OnDrift | None = None) -> Turn | None:
         """See `holdfast.Session.resume`."""
         return self._handle(self._wait(self.inner.resume(by=by, on_drift=on_drift)))
+
+    def budgets(self) -> tuple[BudgetStanding, ...]:
+        """See `holdfast.Session.budgets`."""
+        return self._wait(self.inner.budgets())
+
+    def raise_budget(self, name: str, amount: Decimal | int, *, by: str) -> None:
+        """See `holdfast.Session.raise_budget`."""
+        self._wait(self.inner.raise_budget(name, amount, by=by))
 
     def update(self, *, title: str | None = None, metadata: dict[str, str] | None = None) -> None:
         """See `holdfast.Session.update`."""
@@ -297,6 +314,15 @@ class Turn:
         return self.inner.asks
 
     @property
+    def status(self) -> TurnStatus:
+        """See `holdfast.Turn.status`."""
+        return self.inner.status
+
+    def partials(self) -> Iterator[Any]:
+        """See `holdfast.Turn.partials`."""
+        return _each(self._wait, self.inner.partials())
+
+    @property
     def session_id(self) -> str:
         """See `holdfast.Turn.session_id`."""
         return self.inner.session_id
@@ -332,6 +358,10 @@ class Subscription:
     def cursor(self) -> str:
         """See `holdfast.Subscription.cursor`."""
         return self.inner.cursor
+
+    def close(self) -> None:
+        """See `holdfast.Subscription.close`."""
+        self._wait(self.inner.aclose())
 
 
 def _each(wait: Callable[[Coroutine[Any, Any, Any]], Any], items: AsyncIterator[T]) -> Iterator[T]:

@@ -15,6 +15,7 @@ LATE = {
     "web and terminal": ["starlette", "uvicorn", "click", "rich", "h11"],
     "engines": ["dbos", "restate"],
     "other parts": ["pydantic", "re2", "bashkit", "opentelemetry", "genai_prices"],
+    "standard library": ["email", "http", "pathlib", "shlex", "tempfile", "xml", "zoneinfo"],
 }
 """What is loaded only by a session that uses it."""
 
@@ -30,8 +31,9 @@ def watch(event, args):
 sys.addaudithook(watch)
 start = threading.Thread.start
 threading.Thread.start = lambda self: (doings.append(f"thread {self.name}"), start(self))
+before = set(sys.modules)
 import holdfast
-report = {"modules": sorted(sys.modules), "doings": list(doings), "file": holdfast.__file__}
+report = {"modules": sorted(set(sys.modules) - before), "doings": list(doings), "file": holdfast.__file__}
 with open(sys.argv[1], "w") as file:
     json.dump(report, file)
 """
@@ -61,6 +63,15 @@ def imported(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 def test_import_holdfast_does_not_load(kind: str, imported: dict[str, Any]) -> None:
     loaded = {name.partition(".")[0] for name in imported["modules"]}
     assert not loaded.intersection(LATE[kind])
+
+
+def test_what_is_there_for_tests_needs_no_pytest() -> None:
+    """A plain install has none, and virtual time and the servers of the README work there."""
+    source = "import sys; sys.modules['pytest'] = None; import holdfast.testing, holdfast.testing.providers"
+    done = subprocess.run(
+        [sys.executable, "-c", source], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def test_import_holdfast_does_nothing(imported: dict[str, Any]) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from holdfast import Event, Store
+from holdfast.cli.place import log_of
 from holdfast.errors import UnknownBlob
 from holdfast.events import SessionCreated, TurnStarted
 from holdfast.registry import load
@@ -26,7 +27,7 @@ async def agent_sdk(store: Store, session_id: str, *, one: bool) -> AsyncIterato
     Nothing that was said is in it. A manifest that is not in the store is named by its digest alone.
     """
     writer = load(WRITER)
-    events = [event async for event in _log(store, session_id)]
+    events = [event async for event in log_of(store, session_id)]
     packages = {
         digest: writer.export_package(body, agent) async for digest, agent, body in _ran(store, events)
     }
@@ -51,14 +52,6 @@ def _lines(header: dict[str, Any], parts: dict[str, list[Any]]) -> Iterable[dict
     for name, items in parts.items():
         for item in items:
             yield item if name == "packages" else {name.removesuffix("s"): item}
-
-
-async def _log(store: Store, session_id: str) -> AsyncIterator[Event]:
-    after = 0
-    while page := await store.read(session_id, after=after):
-        for event in page:
-            yield event
-        after = page[-1].sequence
 
 
 async def _ran(store: Store, events: Iterable[Event]) -> AsyncIterator[tuple[str, str, bytes]]:

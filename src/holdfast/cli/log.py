@@ -13,7 +13,7 @@ import msgspec
 
 from holdfast import Event, UnknownSession, reviewed
 from holdfast.cli.page import Page
-from holdfast.cli.place import Place, db_option, find, reading
+from holdfast.cli.place import Place, db_option, find, log_of, reading
 from holdfast.cli.text import clock, one_line
 from holdfast.cli.timeline import Timeline, tell
 from holdfast.events import UnknownFact, encode_event
@@ -42,10 +42,7 @@ async def _read(db: Place, name: str) -> Timeline:
         head = await runtime.store.head(session_id)
         if head is None:
             raise UnknownSession(f"session {session_id} is gone")
-        events, after = [], 0
-        while page := await runtime.store.read(session_id, after=after):
-            events += page
-            after = page[-1].sequence
+        events = [event async for event in log_of(runtime.store, session_id)]
         return tell(session_id, events, epoch=head.epoch)
 
 

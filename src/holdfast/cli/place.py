@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import click
 
-from holdfast import Agent, Registry, Runtime, SQLiteStore, Store, UnknownSession, UsageError
+from holdfast import Agent, Event, Registry, Runtime, SQLiteStore, Store, UnknownSession, UsageError
 from holdfast.registry import POSTGRES, load
 
 LOOKED_THROUGH = 100_000
@@ -150,6 +150,15 @@ async def find(runtime: Runtime, name: str) -> str:
     raise UsageError(
         f"{len(found)} sessions are called {name!r}: {some}{' …' if found[3:] else ''}; give more of it"
     )
+
+
+async def log_of(store: Store, session_id: str) -> AsyncIterator[Event]:
+    """Every event of this session, the oldest first."""
+    after = 0
+    while page := await store.read(session_id, after=after):
+        for event in page:
+            yield event
+        after = page[-1].sequence
 
 
 def matches(part: str, ids: Iterable[str]) -> Iterator[str]:

@@ -13,7 +13,7 @@ from msgspec import Struct
 from holdfast import Event, UnknownSession
 from holdfast.charter import book_of
 from holdfast.cli.agentfile import read_agent
-from holdfast.cli.place import Place, db_option, find, reading
+from holdfast.cli.place import Place, db_option, find, log_of, reading
 from holdfast.cli.rulefile import read_rules
 from holdfast.cli.text import count, one_line
 from holdfast.events import (
@@ -84,9 +84,7 @@ def test(rules: Path, session: str, as_json: bool, db: Place) -> None:
 async def _events(db: Place, name: str) -> list[Event]:
     async with reading(db) as runtime:
         session_id = await find(runtime, name)
-        events: list[Event] = []
-        while page := await runtime.store.read(session_id, after=events[-1].sequence if events else 0):
-            events += page
+        events = [event async for event in log_of(runtime.store, session_id)]
         if not events:
             raise UnknownSession(f"session {session_id} is gone")
         return events

@@ -4,23 +4,20 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import AsyncIterator
 from contextlib import suppress
 from pathlib import Path
 
 import msgspec
 from msgspec import Struct, structs
 
-from holdfast import Event, Runtime, UsageError
+from holdfast import Runtime, UsageError
 from holdfast.agent import read_origins
 from holdfast.cli.agentfile import read_agent
-from holdfast.cli.place import LOOKED_THROUGH, Place, find, matches, reading, registry, the_one
+from holdfast.cli.place import LOOKED_THROUGH, Place, find, log_of, matches, reading, registry, the_one
 from holdfast.errors import UnknownBlob, UnknownSession
 from holdfast.events import Drifted, SessionCreated, TurnStarted
 from holdfast.manifest import Origin
 from holdfast.proof.difference import document
-
-PAGE = 1_000
 
 
 class Under(Struct, frozen=True, kw_only=True):
@@ -89,7 +86,7 @@ async def _turns(runtime: Runtime, session_id: str) -> dict[str, Under]:
     """Every turn of the session, in order, with the manifest it ran under last."""
     turns: dict[str, Under] = {}
     own = ""
-    async for event in _events(runtime, session_id):
+    async for event in log_of(runtime.store, session_id):
         turn_id = event.context.turn_id
         match event.data:
             case SessionCreated(layers=layers):
@@ -102,14 +99,6 @@ async def _turns(runtime: Runtime, session_id: str) -> dict[str, Under]:
                 first = turns[turn_id].drifted or before
                 turns[turn_id] = structs.replace(turns[turn_id], digest=after, layers=layers, drifted=first)
     return turns
-
-
-async def _events(runtime: Runtime, session_id: str) -> AsyncIterator[Event]:
-    after = 0
-    while page := await runtime.store.read(session_id, after=after, limit=PAGE):
-        for event in page:
-            yield event
-        after = page[-1].sequence
 
 
 async def side(db: Place, name: str) -> Under:

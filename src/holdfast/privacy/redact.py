@@ -34,8 +34,18 @@ MASK = "[secret]"
 SHORTEST = 8
 """Characters of a secret; shorter ones cannot be told from ordinary words."""
 
+STREAMS = 10_000
+"""Streams of which an end may be kept back at once. Those that were cut off and never end go when newer ones come."""
+
+LATE = ("holdfast.capabilities.workspace_hooks",)
+"""Loggers of this package whose modules are imported only when they are needed."""
+
 _F = TypeVar("_F", bound=Struct)
+_K = TypeVar("_K")
+_V = TypeVar("_V")
 _Piece = TextDelta | ThinkingDelta | ArgumentsDelta | ToolOutput
+_Place = tuple[type, str, str | int]
+"""A stream: of what kind, of which message or call, and which part of it."""
 _encoder = msgspec.json.Encoder()
 _IN_HTML = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
 _IN_ATTRIBUTES = _IN_HTML | str.maketrans({'"': "&quot;", "'": "&#x27;"})
@@ -51,7 +61,7 @@ class Redactor:
         self._values: set[str] = set()
         self._texts: tuple[str, ...] = ()
         self._bytes: tuple[bytes, ...] = ()
-        self._held: dict[tuple[type, str], _Piece] = {}
+        self._held: dict[_Place, _Piece] = {}
         """Ends of streams that a secret may begin with."""
         self._unkept: dict[str, str] = {}
         """The same, of words that are kept on the log while their message is being written."""
@@ -88,6 +98,10 @@ class Redactor:
                 data = data.replace(secret, MASK.encode())
         return data
 
+    def finds(self, data: bytes) -> bool:
+        """Whether any secret stands in these bytes."""
+        return any(secret in data for secret in self._bytes)
+
     def facts(self, facts: tuple[Fact, ...]) -> tuple[Fact, ...]:
         """The facts without secrets; the same ones when they have none."""
         return tuple([self._fact(fact) for fact in facts]) if self._texts else facts
@@ -100,7 +114,7 @@ class Redactor:
         text = self.text(self._unkept.pop(fact.message_id, "") + fact.text)
         kept = self._beginning(text)
         if kept:
-            self._unkept[fact.message_id] = text[len(text) - kept :]
+            _keep(self._unkept, fact.message_id, text[len(text) - kept :])
         return structs.replace(fact, text=text[: len(text) - kept])
 
     def struct(self, struct: _F) -> _F:
@@ -109,7 +123,7 @@ class Redactor:
             body = _encoder.encode(struct)
         except (ValueError, TypeError, RecursionError):
             return struct  # the store refuses it
-        if not any(secret in body for secret in self._bytes):
+        if not self.finds(body):
             return struct
         clean: _F = self._clean(struct)
         if isinstance(clean, FileWritten) and clean.text is not None:
@@ -140,12 +154,12 @@ class Redactor:
         if not isinstance(signal, _Piece):
             yield self.struct(signal)
             return
-        place = type(signal), signal.call_id if isinstance(signal, ToolOutput) else signal.message_id
+        place = _place(signal)
         before = self._held.pop(place, None)
         text = self.text((before.text if before is not None else "") + signal.text)
         kept = self._beginning(text)
         if kept:
-            self._held[place] = structs.replace(signal, text=text[len(text) - kept :])
+            _keep(self._held, place, structs.replace(signal, text=text[len(text) - kept :]))
         if shown := text[: len(text) - kept]:
             yield structs.replace(signal, text=shown)
 
@@ -188,6 +202,21 @@ class Redactor:
             logger.removeFilter(self)
 
 
+def _keep(ends: dict[_K, _V], stream: _K, end: _V) -> None:
+    ends[stream] = end
+    if len(ends) > STREAMS:
+        del ends[next(iter(ends))]
+
+
+def _place(piece: _Piece) -> _Place:
+    match piece:
+        case ToolOutput():
+            return ToolOutput, piece.call_id, piece.stream
+        case ArgumentsDelta():
+            return ArgumentsDelta, piece.message_id, piece.index
+    return type(piece), piece.message_id, ""
+
+
 def _stream(fact: Fact) -> str:
     """The message or call whose stream ends with this fact."""
     match fact:
@@ -211,6 +240,8 @@ def disguises(secret: str) -> set[str]:
         found |= {text[1:-1], json.dumps(text)[3:-3]}
     for encoded in _base64(data):
         found |= {encoded, encoded.replace("+", "-").replace("/", "_")}
+    found |= {json.dumps(text, ensure_ascii=False)[1:-1] for text in found}  # each in what is written as JSON
+    found.add(repr(secret)[1:-1])
     return {text for text in found if len(text) >= SHORTEST}
 
 
@@ -249,6 +280,8 @@ def passwords_in(address: object) -> tuple[str, ...]:
 
 
 def _loggers() -> list[logging.Logger]:
+    for name in LATE:
+        logging.getLogger(name)
     known = logging.root.manager.loggerDict.items()
     return [
         logger

@@ -87,8 +87,6 @@ def document(side: Side) -> dict[str, Any]:
 
 
 def _between(old: Any, new: Any, field: str) -> Iterator[Change]:
-    if old == new:
-        return
     if isinstance(old, dict) and isinstance(new, dict):
         yield from _entries(old, new, field)
     elif (one := _keyed(old)) is not None and (other := _keyed(new)) is not None:
@@ -96,8 +94,13 @@ def _between(old: Any, new: Any, field: str) -> Iterator[Change]:
         both = [name for name in one if name in other]
         if both != [name for name in other if name in one]:
             yield Change(field=field, kind="moved", before=list(one), after=list(other))
-    else:
+    elif _said(old) != _said(new):
         yield Change(field=field, kind="changed", before=old, after=new)
+
+
+def _said(value: Any) -> bytes:
+    """The value as digests tell it apart: for Python, 1, 1.0 and True are equal."""
+    return msgspec.json.encode(value, order="sorted")
 
 
 def _entries(old: dict[str, Any], new: dict[str, Any], field: str) -> Iterator[Change]:

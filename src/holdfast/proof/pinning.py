@@ -8,7 +8,6 @@ what was made must say exactly what the document says.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
 from typing import Any, TypeVar
 
 import msgspec
@@ -46,8 +45,10 @@ def pinned(body: bytes, today: Manifest, names: Names) -> tuple[Manifest, list[C
     """The manifest of this document as far as it can be made today, and what of it could not be."""
     told = document(body)
     try:
-        made = replace(today, **_data(told), **_functions(told, today), **_routes(told, today, names))
-    except (HoldfastError, msgspec.ValidationError, TypeError):
+        made = msgspec.structs.replace(
+            today, **_data(told), **_functions(told, today), **_routes(told, today, names)
+        )
+    except (HoldfastError, msgspec.ValidationError, TypeError, KeyError):
         made = today
     changes = [it for it in diff(body, made) if it.field.partition(".")[0] not in _SEEDED]
     return made, changes
@@ -108,7 +109,7 @@ def _routes(told: Mapping[str, Any], today: Manifest, names: Names) -> dict[str,
     routes = [known[model] if model in known else _route(model, names) for model in models]
     summariser = (told.get("compaction") or {}).get("model", "")
     if "compaction" in told:
-        routes = [replace(it, window=names.window(it.model, it.driver)) for it in routes]
+        routes = [msgspec.structs.replace(it, window=names.window(it.model, it.driver)) for it in routes]
     return {"routes": tuple(routes), "summariser": _route(summariser, names) if summariser else None}
 
 

@@ -5,16 +5,15 @@ from __future__ import annotations
 import apsw
 
 from holdfast.store import Listing
-from holdfast.stores.roster import Row, read_rows
-from holdfast.stores.roster import row_of as row_of
+from holdfast.stores.roster import read_rows, row_of
 from holdfast.stores.sqlite_file import queries
 
 SQL = queries()
 
 
-def enlist(cursor: apsw.Cursor, row: Row) -> bool:
+def enlist(cursor: apsw.Cursor, listing: Listing) -> bool:
     """See `Rostering.enlist`."""
-    return cursor.execute(SQL.enlist, row).get is not None
+    return cursor.execute(SQL.enlist, row_of(listing)).get is not None
 
 
 def roster(reading: apsw.Connection) -> list[Listing]:

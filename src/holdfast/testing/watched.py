@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import copy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from msgspec import structs
@@ -77,7 +77,7 @@ class Watch:
         async def ask(ctx: Context) -> Any:
             return await self._ask(tool, ctx)
 
-        return replace(tool, run=run, reconcile=ask if tool.reconcile is not None else None)
+        return structs.replace(tool, run=run, reconcile=ask if tool.reconcile is not None else None)
 
     async def _run(self, tool: Tool, ctx: Context, arguments: Any) -> Any:
         process, boundaries = self._process, self._boundaries

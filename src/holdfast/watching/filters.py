@@ -31,6 +31,7 @@ LARGEST = 64 << 20
 """Bytes that a cursor may unfold to."""
 
 _START = "hc1."
+_CHECK = 6
 
 
 class Filter(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -126,8 +127,17 @@ class Cursor(Struct, frozen=True, kw_only=True, omit_defaults=True, array_like=T
 
 def written(cursor: Cursor) -> str:
     """The cursor as a string."""
-    packed = zlib.compress(msgspec.msgpack.encode(cursor, order="sorted"), 6)
-    return _START + base64.urlsafe_b64encode(packed).rstrip(b"=").decode()
+    return _armoured(zlib.compress(_packed(cursor), 6))
+
+
+def _packed(cursor: Cursor) -> bytes:
+    return msgspec.msgpack.encode(cursor, order="sorted")
+
+
+def _armoured(packed: bytes) -> str:
+    """As text, with a sum at its end that tells whether a character was changed."""
+    whole = packed + hashlib.sha256(packed).digest()[:_CHECK]
+    return _START + base64.urlsafe_b64encode(whole).rstrip(b"=").decode()
 
 
 def read(text: str, scope: Compiled) -> Cursor:
@@ -136,14 +146,16 @@ def read(text: str, scope: Compiled) -> Cursor:
         if not text.startswith(_START):
             raise ValueError("it does not begin as one")
         body = text[len(_START) :]
-        packed = base64.b64decode(body + "=" * (-len(body) % 4), altchars=b"-_", validate=True)
+        packed = base64.b64decode(body + "=" * (-len(body) % 4), altchars=b"-_", validate=True)[:-_CHECK]
+        if _armoured(packed) != text:
+            raise ValueError("it was changed")
         unfolding = zlib.decompressobj()
         data = unfolding.decompress(packed, LARGEST)
         if not unfolding.eof:
             raise ValueError("it is cut short, or too large")
         cursor = msgspec.msgpack.decode(data, type=Cursor)
-        if written(cursor) != text:
-            raise ValueError("it was changed")
+        if unfolding.unused_data or _packed(cursor) != data:
+            raise ValueError("it was not written here")
     except (ValueError, binascii.Error, zlib.error, msgspec.MsgspecError) as error:
         raise CursorRefused(
             f"this is not a cursor of a subscription ({error}); start again without one", why="damaged"
@@ -157,10 +169,10 @@ def read(text: str, scope: Compiled) -> Cursor:
     return cursor
 
 
-def _check(name: str, values: Sequence[str] | None) -> None:
+def _check(name: str, values: object) -> None:
     if values is None:
         return
-    if isinstance(values, str) or not all(isinstance(value, str) for value in values):
+    if not isinstance(values, list | tuple) or not all(isinstance(value, str) for value in values):
         raise UsageError(f"{name} of a filter is a tuple of strings, not {values!r}")
     if not values:
         raise UsageError(f"{name} of a filter is empty, so it matches nothing; leave it out to match all")

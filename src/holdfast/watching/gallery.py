@@ -94,16 +94,23 @@ class Gallery:
 
     async def feed(self, session_id: str) -> Feed | None:
         """The feed of this session, entered; None when there is no such session."""
-        head, driven = await self.store.head(session_id), self._driven.get(session_id)
+        driven = self._driven.get(session_id)
         audience = driven.journal.audience if driven is not None else None
-        if head is None and audience is None:
-            return None
         feed = self._feeds.get(session_id) or (audience and audience.feed) or Feed()
         self._feeds[session_id] = feed
         if audience is not None:
             audience.feed = feed
-        feed.enter(head.sequence if head else 0)
-        return feed
+        feed.enter(feed.count)  # first, so that nothing is missed that is written while the store is asked
+        found = False
+        try:
+            head = await self.store.head(session_id)
+            found = head is not None or audience is not None
+        finally:
+            if not found:
+                feed.leave()
+                self.left(session_id)
+        feed.reach(head.sequence if head else 0)
+        return feed if found else None
 
     def left(self, session_id: str) -> None:
         """Somebody who watched this session went."""
@@ -170,6 +177,7 @@ class Gallery:
             except StoreError as error:
                 _log.warning("what other processes write cannot be seen at the moment: %s", error)
                 await asyncio.sleep(1.0)
+                continue
             await asyncio.sleep(max(LOOK, SHARE * (now() - began)))
 
     async def _take_in(self, now: float) -> None:

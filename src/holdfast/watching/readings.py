@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Mapping
 
 from holdfast.errors import CursorRefused, UnknownSession
 from holdfast.events import TURN_ENDS, Event
 from holdfast.follow import PAGE, Follower, Lagged, Signal
+from holdfast.history import end_and_start
 from holdfast.store import Head
 from holdfast.watching.filters import Compiled, Cursor
 from holdfast.watching.gallery import Gallery
@@ -36,6 +38,8 @@ class One:
 
         follower = Follower(feed, read_log, scope, after=after, last_of=scope.turn, heeds=False)
         try:
+            if now and await _is_over(scope, gallery, {session_id: after}):
+                follower.close()
             if begun.places:
                 _check_end(
                     session_id, after, await gallery.store.read(session_id, after=after - 1, limit=1), begun
@@ -63,6 +67,15 @@ class One:
     def close(self) -> None:
         self._follower.close()
         self._gallery.left(self._session_id)
+
+
+async def _is_over(scope: Compiled, gallery: Gallery, places: Mapping[str, int]) -> bool:
+    """Whether the one turn that is wanted, of sessions that are named, ended before these places."""
+    for session_id in (scope.sessions or ()) if scope.turn else ():
+        ended, _ = await end_and_start(scope.turn, session_id, gallery.store, places.get(session_id, 0))
+        if ended is not None:
+            return True
+    return False
 
 
 def _check_end(session_id: str, after: int, found: list[Event], begun: Cursor) -> None:
@@ -94,7 +107,7 @@ class Many:
         self._scope = scope
         self._over = begun.over
         self._places = dict(begun.places)
-        self._wanted: dict[str, bool] = {}
+        self._wanted: dict[str, bool] = dict.fromkeys(begun.places, True)
         self._behind: deque[tuple[str, int]] = deque()
         """Sessions of which the log must be read, and up to where."""
         self._page: deque[Event] = deque()
@@ -113,6 +126,7 @@ class Many:
                 made._places = {
                     head.session_id: head.sequence for head in heads if await made._wants(head.session_id)
                 }
+                made._over = await _is_over(scope, gallery, made._places)
             else:
                 _check_heads(begun, heads)
                 await made._catch_up(heads)

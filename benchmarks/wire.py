@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import httpx2
 import msgspec
@@ -54,7 +55,7 @@ IMPORT = (
     "print(time.perf_counter() - wall, time.process_time() - cpu)"
 )
 
-Make = Callable[[str], RemoteDriver]  # type: ignore[type-arg]
+Make = Callable[[str], RemoteDriver[Any]]
 DRIVERS: dict[str, Make] = {
     "anthropic": lambda origin: Anthropic(base_url=origin, api_key="any"),
     "gemini": lambda origin: Gemini(base_url=f"{origin}/v1beta", api_key="any"),
@@ -144,7 +145,7 @@ async def encoded(effort: Effort) -> list[Figure]:
     return figures
 
 
-async def _grow(driver: RemoteDriver, request: Request) -> None:  # type: ignore[type-arg]
+async def _grow(driver: RemoteDriver[Any], request: Request) -> None:
     for number in range(HISTORY - 1, HISTORY - 1 + NEW):
         request.messages.extend([_message(number)])
         driver.encode(request)

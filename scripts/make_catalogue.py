@@ -18,7 +18,7 @@ import re
 import sys
 import tomllib
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -72,12 +72,12 @@ APART = {
 """Prices of what our requests do not use."""
 
 
-def catalogue(date: str) -> dict[str, Any]:
+def catalogue(day: str) -> dict[str, Any]:
     """The whole file, as plain data."""
     known = {provider.id: provider for provider in their_providers}
     _check_hosts(known)
     return {
-        "date": date,
+        "date": day,
         "source": f"genai-prices {version('genai-prices')}",
         "hosts": {host: name for name, hosts in PROVIDERS.items() for host in hosts},
         "vendors": {name: name for name in PROVIDERS} | VENDORS,
@@ -91,8 +91,12 @@ def _facts() -> dict[str, list[list[Any]]]:
     found = {}
     for provider, entries in tomllib.loads(FACTS.read_text(encoding="utf-8")).items():
         for entry in entries:
-            if provider not in PROVIDERS or entry.keys() - set(FACT_FIELDS):
+            if provider not in PROVIDERS or entry.keys() - {*FACT_FIELDS, "source", "read"}:
                 sys.exit(f"{FACTS.name}: {provider}, {entry} has a provider or a field that is not known")
+            if not entry.get("source") or not isinstance(entry.get("read"), date):
+                sys.exit(
+                    f"{FACTS.name}: {provider}, {entry['names']} does not say where and when it was read"
+                )
             re.compile(entry["names"])
         found[provider] = [_shortened([it.get(name) for name in FACT_FIELDS], (None,)) for it in entries]
     return found

@@ -265,11 +265,14 @@ CAN = ("images", "documents", "tools", "structured_output", "reasoning")
     [
         ("anthropic/claude-opus-5", 1_000_000, 128_000, (True,) * 5),
         ("anthropic/claude-haiku-4-5-20251001", 200_000, 64_000, (True,) * 5),
-        ("anthropic/claude-3-5-sonnet-latest", 200_000, 8_192, (True, True, True, False, False)),
-        ("anthropic/claude-opus-5-5", 1_000_000, None, (True,) * 5),
+        ("anthropic/claude-sonnet-4-6", 1_000_000, 128_000, (True,) * 5),
+        ("anthropic/claude-sonnet-5", 1_000_000, 128_000, (True, True, True, None, True)),
+        ("anthropic/claude-3-5-haiku-latest", 200_000, 8_192, (True, True, True, None, False)),
+        ("anthropic/claude-3-5-sonnet-20240620", 200_000, 8_192, (True, None, True, None, False)),
+        ("anthropic/claude-opus-5-5", 1_000_000, 128_000, (True, None, True, True, True)),
         ("openai/gpt-5.4", 1_050_000, 128_000, (True,) * 5),
         ("openai-chat/gpt-4o-2024-08-06", 128_000, 16_384, (True, True, True, True, False)),
-        ("openai/gpt-4o-2024-05-13", 128_000, 4_096, (True, None, True, False, False)),
+        ("openai/gpt-4o-2024-05-13", 128_000, 4_096, (True, None, True, None, False)),
         ("openai/o3-mini", 200_000, 100_000, (False, None, True, True, True)),
         ("gemini/gemini-3-pro-preview", 1_048_576, 65_536, (True,) * 5),
         ("gemini/gemini-2.5-flash", 1_048_576, 65_536, (True,) * 5),
@@ -362,6 +365,13 @@ async def test_a_turn_with_one_reply_of_unknown_cost_is_of_unknown_cost() -> Non
 
 async def test_the_cost_of_an_unknown_model_is_unknown() -> None:
     assert (await turn_of(say("4", usage=used(10, 10)), model="anthropic/no-such-model")).cost is None
+
+
+def test_who_says_something_else_of_a_model_still_pays_the_prices_of_the_catalogue() -> None:
+    usage = used(1_000, 10)
+    plain = pricing("openai/gpt-4o")(reply(usage), NOW)
+    assert plain is not None
+    assert pricing("openai/gpt-4o", own=ModelInfo(output_limit=1_000))(reply(usage), NOW) == plain
 
 
 async def test_prices_of_ones_own_count_before_the_catalogue() -> None:

@@ -129,6 +129,11 @@ def test_no_bytes_confuse_the_reader_of_sizes(noise: bytes, picture: bytes, cut:
         assert size is None or min(size) > 0
 
 
+def test_a_picture_that_is_nearly_all_padding_is_given_up() -> None:
+    assert picture_size(jpeg(300, 200, b"\xff" * 5_000)) == (300, 200)
+    assert picture_size(jpeg(300, 200, b"\xff" * 1_000_000)) is None
+
+
 @pytest.mark.parametrize(
     ("data", "said", "image", "why"),
     [

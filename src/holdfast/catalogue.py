@@ -9,11 +9,11 @@ Prices of models that are not in it, or other prices than it has, are given to a
 
 from __future__ import annotations
 
+import os
 import re
 from datetime import UTC, date, datetime, time
 from decimal import Context, Decimal
 from functools import lru_cache, partial
-from pathlib import Path
 
 import msgspec
 from msgspec import Struct, structs
@@ -143,7 +143,7 @@ def total(one: Decimal | None, other: Decimal | None) -> Decimal | None:
 
 
 def pricing(model: str, host: str = "", own: ModelInfo | None = None) -> Price:
-    """How replies of this model are priced: by `own` where it is given, else by the catalogue. See `find`."""
+    """How replies of this model are priced: by `own` where that has prices, else by the catalogue. See `find`."""
     return partial(_price, model, host, own)
 
 
@@ -167,7 +167,7 @@ def _price(model: str, host: str, own: ModelInfo | None, reply: Reply, at: datet
         return None
     if any(isinstance(part, Native) for part in reply.message.content):
         return None  # a tool that ran at the provider has a price of its own
-    info = own or find(model, reply.model, host)
+    info = own if own is not None and own.prices else find(model, reply.model, host)
     return cost(reply.usage, info, at) if info is not None else None
 
 
@@ -225,7 +225,8 @@ class _Book(Struct, frozen=True):
 
 @lru_cache(maxsize=1)
 def _book() -> _Book:
-    return msgspec.json.decode(Path(__file__).with_name("catalogue.json").read_bytes(), type=_Book)
+    with open(os.path.join(os.path.dirname(__file__), "catalogue.json"), "rb") as file:
+        return msgspec.json.decode(file.read(), type=_Book)
 
 
 @lru_cache(maxsize=32)

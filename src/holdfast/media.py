@@ -47,6 +47,8 @@ _BOXES = 64 * 2**10
 _TYPE = re.compile(r"[a-z0-9][a-z0-9.+_-]*/[a-z0-9][a-z0-9.+_-]*")
 _JPEG_SIZES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 """Markers of the segments that hold a JPEG's size."""
+_JPEG_STEPS = 10_000
+"""Markers and bytes of padding of a JPEG that are passed over to find its size."""
 _JPEG_ALONE = frozenset(range(0xD0, 0xD8)) | {0x01}
 """Markers that no length follows."""
 
@@ -227,7 +229,9 @@ def _little(data: bytes) -> int:
 
 def _jpeg_size(data: bytes) -> tuple[int, int]:
     place = 2
-    while place + 4 <= len(data) and data[place] == 0xFF:
+    for _ in range(_JPEG_STEPS):
+        if place + 4 > len(data) or data[place] != 0xFF:
+            break
         marker = data[place + 1]
         if marker == 0xFF:
             place += 1

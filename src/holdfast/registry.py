@@ -28,6 +28,9 @@ DRIVERS: dict[str, str] = {
 }
 """Built-in drivers by vendor: the part of a model's name before the slash."""
 
+MEMORY = "holdfast.stores.memory:MemoryStore"
+"""What serves where no store is given."""
+
 SQLITE = "holdfast.stores.sqlite:SQLiteStore"
 """What serves a store given as a path."""
 
@@ -118,8 +121,16 @@ class Registry:
             )
         return made
 
-    def store(self, location: str | os.PathLike[str]) -> Store:
-        """The store at this location: a path is one SQLite file, `postgresql://…` a Postgres database."""
+    def store(self, location: str | os.PathLike[str] | Store | None) -> Store:
+        """The store at this location: a path is one SQLite file, `postgresql://…` a Postgres database.
+
+        None is a new one in memory; a store is itself.
+        """
+        if location is None:
+            memory: Store = load(MEMORY)()
+            return memory
+        if not isinstance(location, str | os.PathLike):
+            return location
         is_url = isinstance(location, str) and location.startswith(("postgres://", "postgresql://"))
         store: Store = load(POSTGRES if is_url else SQLITE)(location)
         return store

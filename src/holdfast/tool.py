@@ -22,7 +22,7 @@ import typing
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, suppress
 from contextvars import copy_context
-from dataclasses import dataclass, field
+from functools import cached_property
 from threading import Thread
 from typing import Any, Literal, get_args, overload
 
@@ -112,8 +112,7 @@ Ask = bool | AskFor | Callable[[Any], bool | str | AskFor]
 also says who may, until when, and what happens then."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Tool:
+class Tool(Struct, frozen=True, kw_only=True, dict=True):
     """A function with what the runtime must know about it. Make one with `@tool`, or from a raw JSON Schema."""
 
     name: str
@@ -134,7 +133,6 @@ class Tool:
     """Set when it is not run here: the application, or a person, hands in its result."""
     labels: tuple[Label, ...] = ()
     """For the taint rule: what it brings into a session, and whether it sends anything out."""
-    spec: ToolSpec = field(init=False)
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
@@ -150,8 +148,11 @@ class Tool:
             raise ToolSignatureError(
                 f"tool {self.name!r}: no label {', '.join(wrong)}; there are {', '.join(get_args(Label))}"
             )
-        spec = ToolSpec(name=self.name, description=self.description, parameters=self.parameters.schema)
-        object.__setattr__(self, "spec", spec)
+
+    @cached_property
+    def spec(self) -> ToolSpec:
+        """As a driver advertises it."""
+        return ToolSpec(name=self.name, description=self.description, parameters=self.parameters.schema)
 
     def describe(self) -> dict[str, Any]:
         """What of this tool changes behaviour, as plain data, for the manifest's digest."""

@@ -10,7 +10,6 @@ import os
 import socket
 from collections.abc import Callable
 from datetime import datetime
-from pathlib import Path
 
 from msgspec import Struct
 
@@ -96,7 +95,8 @@ def _machine() -> str:
 def _started(pid: int) -> str:
     """When a process started, in the machine's ticks; empty when there is none, or the system does not tell."""
     try:
-        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
+            stat = file.read()
     except OSError:
         return ""
     state, *fields = stat.rpartition(")")[2].split()

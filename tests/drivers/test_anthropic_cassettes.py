@@ -12,18 +12,11 @@ from holdfast.driver import Reply, Request, Transcript
 from holdfast.drivers.anthropic import Anthropic
 from holdfast.errors import DriverError
 from holdfast.messages import Native, Text, Thinking, ToolCall, Usage, user_message
-from tests.conftest import shared_fixtures
-from tests.drivers.wire_server import WireServer, says, streams
+from tests.drivers.cassettes import exchanges_of, files_of, in_pieces
+from tests.drivers.wire_server import WireServer, says
 
-PLACE = "cassettes/anthropic"
-FILES = sorted((shared_fixtures() / PLACE).glob("*.json"))
-EXCHANGES = [
-    pytest.param(path, place, id=f"{path.stem}-{place}")
-    for path in FILES
-    for place in range(len(json.loads(path.read_bytes())["interactions"]))
-]
-PIECE = 97
-"""Bytes of each write: no divisor of anything, so that lines, characters and numbers are cut."""
+FILES = files_of("anthropic")
+EXCHANGES = exchanges_of(FILES)
 
 STOPS = {"end_turn": "end_turn", "tool_use": "tool_calls", "max_tokens": "max_tokens", "refusal": "refusal"}
 """The protocol's documented words in ours."""
@@ -70,7 +63,7 @@ async def test_a_recorded_stream_and_the_message_it_amounts_to_are_one_reply(pat
 def served(recorded: dict[str, Any]) -> WireServer:
     if recorded["streaming"]:
         body = recorded["body"].encode()
-        return WireServer([streams(*(body[at : at + PIECE] for at in range(0, len(body), PIECE)))])
+        return WireServer([in_pieces(body)])
     body = json.dumps(recorded["body"]).encode()
     return WireServer(
         [says(body, status=f"{recorded['status']} Recorded", content_type=recorded["content_type"])]

@@ -17,7 +17,6 @@ from holdfast.drivers.anthropic_settings import MAX_TOKENS
 from holdfast.errors import ConfigError, DriverError
 from holdfast.messages import (
     BlobRef,
-    CallStatus,
     Document,
     Image,
     Message,
@@ -31,6 +30,7 @@ from holdfast.messages import (
     user_message,
 )
 from holdfast.turn.repair import repair
+from tests.drivers.asked import CLOCK, WEATHER, call, result, said, walked
 from tests.drivers.grammar_anthropic import check
 
 PNG = base64.b64decode(
@@ -44,12 +44,6 @@ TXT_REF = BlobRef(digest="sha256:txt", size=10, media_type="text/markdown")
 ODD_REF = BlobRef(digest="sha256:odd", size=2, media_type="image/png")
 GONE_REF = BlobRef(digest="sha256:gone", size=2048, media_type="image/png")
 
-WEATHER = ToolSpec(
-    name="get_weather",
-    description="The weather in a city.",
-    parameters={"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
-)
-CLOCK = ToolSpec(name="clock", description="", parameters={"type": "object", "properties": {}})
 OLD, NEW = "claude-sonnet-4-5", "claude-opus-5"
 
 
@@ -60,32 +54,6 @@ def official(body: dict[str, Any]) -> Any:
         getattr(message_create_params, f"MessageCreateParams{kind}")
     )  # must outlive the walk
     return walked(adapter.validate_python(body))
-
-
-def walked(value: Any) -> Any:
-    """The value with its iterables walked through, which is when pydantic checks what is in them."""
-    if isinstance(value, dict):
-        return {name: walked(inner) for name, inner in value.items()}
-    if value is None or isinstance(value, str | int | float):
-        return value
-    return [walked(inner) for inner in value]
-
-
-def call(
-    number: int, arguments: str = '{"city":"Paris"}', provider_id: str = "", name: str = "get_weather"
-) -> ToolCall:
-    return ToolCall(id=f"call_{'0' * 32}_1_{number}", name=name, arguments=arguments, provider_id=provider_id)
-
-
-def result(of: ToolCall, *content: Text | Image | Document, status: CallStatus = "ok") -> Message:
-    content = content or (Text(text="fine"),)
-    return tool_message(
-        ToolResult(call_id=of.id, name=of.name, content=content, provider_id=of.provider_id, status=status)
-    )
-
-
-def said(*parts: Part) -> Message:
-    return Message(id="message_1", role="assistant", content=parts)
 
 
 def thought(text: str = "hm", signature: str = "sig", provider: str = "anthropic") -> Thinking:

@@ -44,8 +44,8 @@ DRIVERS: dict[Protocol, type[Any]] = {
 }
 STALL = 0.25
 """Seconds that drivers wait for a server that has gone silent."""
-DEADLINE = 5.0
-"""Seconds for a script: all waits add up to less than one of them."""
+DEADLINE = 30.0
+"""Seconds for a script, should it hang: all waits add up to less than one."""
 USED = Usage(input_tokens=10, output_tokens=3)
 
 

@@ -13,18 +13,11 @@ from holdfast.driver import Reply, Request, Transcript
 from holdfast.drivers.gemini import Gemini
 from holdfast.errors import DriverError
 from holdfast.messages import Message, Native, Thinking, Usage, user_message
-from tests.conftest import shared_fixtures
+from tests.drivers.cassettes import exchanges_of, files_of, in_pieces
 from tests.drivers.wire_server import WireServer, says, streams
 
-PLACE = "cassettes/gemini"
-FILES = sorted((shared_fixtures() / PLACE).glob("*.json"))
-EXCHANGES = [
-    pytest.param(path, place, id=f"{path.stem}-{place}")
-    for path in FILES
-    for place in range(len(json.loads(path.read_bytes())["interactions"]))
-]
-PIECE = 97
-"""Bytes of each write: no divisor of anything, so that lines, characters and numbers are cut."""
+FILES = files_of("gemini")
+EXCHANGES = exchanges_of(FILES)
 
 STOPS = {
     types.FinishReason.STOP: "end_turn",
@@ -86,7 +79,7 @@ def one_of(chunks: list[dict[str, Any]]) -> dict[str, Any]:
 def served(response: dict[str, Any], streaming: bool) -> WireServer:
     if streaming:
         body = response["body"].encode()
-        return WireServer([streams(*(body[at : at + PIECE] for at in range(0, len(body), PIECE)))])
+        return WireServer([in_pieces(body)])
     body = json.dumps(response["body"]).encode()
     return WireServer(
         [says(body, status=f"{response['status']} Recorded", content_type=response["content_type"])]

@@ -29,44 +29,17 @@ from holdfast.messages import (
     user_message,
 )
 from holdfast.turn.repair import repair
+from tests.drivers.asked import CLOCK, WEATHER, call, result, said
 from tests.drivers.grammar_gemini import check, problems
 from tests.recorded import SCENES, log
 
 MODELS = ["gemini-2.5-flash", "gemini-3-pro-preview"]
 PNG = b"\x89PNG\r\n\x1a\n and so on"
-WEATHER = ToolSpec(
-    name="get_weather",
-    description="The weather in a city.",
-    parameters={"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
-)
-CLOCK = ToolSpec(name="clock", description="", parameters={"type": "object", "properties": {}})
 SHAPE = OutputSpec(name="answer", schema={"type": "object", "properties": {"a": {"type": "integer"}}})
 
 
 def blob(media_type: str = "image/png", digest: str = "sha256:1") -> BlobRef:
     return BlobRef(digest=digest, size=9, media_type=media_type)
-
-
-def call(
-    number: int, arguments: str = '{"city":"Paris"}', provider_id: str = "", name: str = "get_weather"
-) -> ToolCall:
-    return ToolCall(id=f"call_{'0' * 32}_1_{number}", name=name, arguments=arguments, provider_id=provider_id)
-
-
-def result(of: ToolCall, *content: Text | Image | Document, **more: Any) -> Message:
-    return tool_message(
-        ToolResult(
-            call_id=of.id,
-            name=of.name,
-            content=content or (Text(text="fine"),),
-            provider_id=of.provider_id,
-            **more,
-        )
-    )
-
-
-def said(*parts: Part) -> Message:
-    return Message(id="message_1", role="assistant", content=parts)
 
 
 def signature(of: str, where: str = "next") -> Thinking:

@@ -10,7 +10,7 @@ import json
 import socket
 import subprocess
 import sys
-from collections.abc import Awaitable
+from collections.abc import AsyncIterator, Awaitable
 from typing import Any
 
 import httpx2
@@ -377,7 +377,7 @@ async def test_cancelling_closes_the_connection_at_once_and_leaves_nothing_in_th
     async with WireServer([script]) as server, httpx2.AsyncClient() as client:
         driver = tongue.made(server, http=client)
         task = asyncio.create_task(driver.reply(request(), lambda *_: heard.set()))
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             waiting: Awaitable[object] = heard.wait() if begun else server.asked.acquire()
             await waiting
             task.cancel()
@@ -395,7 +395,7 @@ async def test_no_failure_leaves_a_connection_in_the_pool(tongue: Tongue) -> Non
             with pytest.raises(DriverError):
                 await driver.reply(request(), silent)
             assert pool_of(client) == []
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(30):
                 await server.hang_ups.acquire()
 
 
@@ -416,7 +416,7 @@ async def test_an_error_of_the_listener_goes_through_and_closes_the_connection(t
         driver = tongue.made(server)
         with pytest.raises(TimeoutError, match="mine"):
             await driver.reply(request(), fail)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             await server.hang_ups.acquire()
         await driver.close()
 
@@ -558,6 +558,38 @@ async def test_a_public_name_of_a_private_address_is_found_out_before_anything_i
         await driver.close()
 
 
+async def test_a_public_name_is_looked_up_once_and_what_was_looked_at_is_where_the_request_goes(
+    tongue: Tongue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[httpx2.Request] = []
+    looked_up: list[object] = []
+
+    async def lookup(host: object, *_: object, **__: object) -> list[Any]:
+        looked_up.append(host)
+        address = "93.184.216.34" if len(looked_up) == 1 else "127.0.0.1"
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, 443))]
+
+    async def nothing() -> AsyncIterator[bytes]:
+        yield b""
+
+    def refuse(asked_for: httpx2.Request) -> httpx2.Response:
+        asked.append(asked_for)
+        return httpx2.Response(401, content=nothing())
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", lookup)
+    public = tongue.driver._options_type(private=False)
+    async with httpx2.AsyncClient(transport=httpx2.MockTransport(refuse)) as http:
+        address = "https://models.example.com:8443/v1"
+        driver = tongue.driver(base_url=address, api_key=KEY, options=public, http=http)
+        with pytest.raises(DriverError, match=r"models\.example\.com"):
+            await driver.reply(request(), silent)
+    (sent,) = asked
+    assert looked_up == ["models.example.com"]
+    assert (sent.url.host, sent.url.port) == ("93.184.216.34", 8443)
+    assert sent.headers["host"] == "models.example.com:8443"
+    assert sent.extensions["sni_hostname"] == "models.example.com"
+
+
 async def test_the_address_is_read_from_the_environment(
     tongue: Tongue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -582,7 +614,7 @@ async def test_closing_closes_our_client_and_leaves_the_callers_open(tongue: Ton
         await own.reply(request(), silent)
         await own.close()
         await own.close()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             await server.hang_ups.acquire()
 
 

@@ -13,18 +13,11 @@ from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from holdfast.driver import Reply, Request, Transcript
 from holdfast.errors import DriverError
 from holdfast.messages import Thinking, Usage, user_message
-from tests.conftest import shared_fixtures
-from tests.drivers.wire_server import WireServer, says, streams
+from tests.drivers.cassettes import exchanges_of, files_of, in_pieces
+from tests.drivers.wire_server import WireServer, says
 
-PLACE = "cassettes/openai-chat"
-FILES = sorted((shared_fixtures() / PLACE).glob("*.json"))
-EXCHANGES = [
-    pytest.param(path, place, id=f"{path.stem}-{place}")
-    for path in FILES
-    for place in range(len(json.loads(path.read_bytes())["interactions"]))
-]
-PIECE = 97
-"""Bytes of each write: no divisor of anything, so that lines, characters and numbers are cut."""
+FILES = files_of("openai-chat")
+EXCHANGES = exchanges_of(FILES)
 
 STOPS = {"stop": "end_turn", "tool_calls": "tool_calls", "length": "max_tokens", "content_filter": "refusal"}
 """The protocol's documented words in ours."""
@@ -33,6 +26,7 @@ STOPS = {"stop": "end_turn", "tool_calls": "tool_calls", "length": "max_tokens",
 def test_there_are_recordings_of_every_known_server() -> None:
     servers = {path.stem.removeprefix("test_").partition("__")[0] for path in FILES}
     assert servers >= {"deepseek", "groq", "mistral", "ollama", "openai", "openrouter", "tool_choice_matrix"}
+    assert len(FILES) >= 61
     assert len(EXCHANGES) >= 80
 
 
@@ -51,7 +45,7 @@ async def test_a_recorded_answer_means_to_us_what_it_means_to_the_official_clien
 def served(response: dict[str, Any], streaming: bool) -> WireServer:
     if streaming:
         body = response["body"].encode()
-        return WireServer([streams(*(body[at : at + PIECE] for at in range(0, len(body), PIECE)))])
+        return WireServer([in_pieces(body)])
     body = json.dumps(response["body"]).encode()
     return WireServer(
         [says(body, status=f"{response['status']} Recorded", content_type=response["content_type"])]

@@ -1,21 +1,18 @@
 """How chunks and bodies become a `Reply`, with every oddity of servers that speak Chat Completions."""
 
 import json
-from contextlib import suppress
 from typing import Any
 
-import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from holdfast.driver import DeltaKind, Reply
+from holdfast.driver import Reply
 from holdfast.drivers.failures import Peer
 from holdfast.drivers.openai_chat_reply import ReplyAssembler
 from holdfast.errors import DriverError
 from holdfast.messages import Thinking, ToolCall, Usage
-
-Told = list[tuple[DeltaKind, str, int]]
+from tests.drivers.anything import TEXTS, Told, check_body, check_stream, json_of, typed
 
 
 def assembler(told: Told | None = None) -> ReplyAssembler:
@@ -504,23 +501,7 @@ WORDS = (
     "choices",
     "error",
 )
-JSON = st.recursive(
-    st.none()
-    | st.booleans()
-    | st.integers()
-    | st.floats(allow_nan=False)
-    | st.text()
-    | st.sampled_from(WORDS),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(WORDS), inner, max_size=5),
-    max_leaves=12,
-)
-
-
-def typed(**fields: Any) -> Any:
-    return st.fixed_dictionaries({}, optional=fields)
-
-
-TEXTS = st.none() | st.text(max_size=5)
+JSON = json_of(WORDS)
 FUNCTION = typed(name=TEXTS, arguments=TEXTS | st.dictionaries(st.text(max_size=2), JSON, max_size=2))
 DELTA = typed(
     content=TEXTS | st.lists(typed(type=st.text(), text=TEXTS, thinking=TEXTS)),
@@ -549,21 +530,9 @@ def test_whatever_a_server_sends_there_is_a_reply_that_can_be_stored_or_a_driver
     chunks: list[Any],
 ) -> None:
     told: Told = []
-    parts = assembler(told)
-    try:
-        for event in chunks:
-            parts.feed(json.dumps(event).encode())
-        reply = parts.reply()
-    except DriverError:
-        return
-    assert msgspec.json.decode(msgspec.json.encode(reply), type=Reply) == reply
-    assert "".join(piece for kind, piece, _ in told if kind == "text") == reply.message.text
-    assert all(piece for _, piece, _ in told)
+    check_stream(assembler(told), told, chunks)
 
 
 @given(st.binary() | JSON.map(lambda value: json.dumps(value).encode()))
 def test_no_body_breaks_the_reader(body: bytes) -> None:
-    with suppress(DriverError):
-        parts = assembler()
-        parts.whole(body, "application/json")
-        parts.reply()
+    check_body(assembler(), body)

@@ -7,7 +7,7 @@ import pytest
 from openai.types.chat import completion_create_params
 from pydantic import TypeAdapter
 
-from holdfast.driver import Request, Settings, ToolSpec, Transcript
+from holdfast.driver import Request, Settings, Transcript
 from holdfast.drivers.openai_chat import Dialect, OpenAIChat, Options
 from holdfast.errors import ConfigError, DriverError
 from holdfast.messages import (
@@ -15,15 +15,12 @@ from holdfast.messages import (
     Document,
     Image,
     Message,
-    Part,
     Text,
     Thinking,
-    ToolCall,
-    ToolResult,
-    tool_message,
     user_message,
 )
 from holdfast.turn.repair import repair
+from tests.drivers.asked import CLOCK, WEATHER, call, result, said, walked
 
 # -- the official types
 
@@ -34,41 +31,6 @@ def official(body: dict[str, Any]) -> Any:
     shape = getattr(completion_create_params, f"CompletionCreateParams{kind}")
     adapter = TypeAdapter(shape)  # must outlive the walk
     return walked(adapter.validate_python(body))
-
-
-def walked(value: Any) -> Any:
-    """The value with its iterables walked through, which is when pydantic checks what is in them."""
-    if isinstance(value, dict):
-        return {name: walked(inner) for name, inner in value.items()}
-    if value is None or isinstance(value, str | int | float):
-        return value
-    return [walked(inner) for inner in value]
-
-
-WEATHER = ToolSpec(
-    name="get_weather",
-    description="The weather in a city.",
-    parameters={"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
-)
-CLOCK = ToolSpec(name="clock", description="", parameters={"type": "object", "properties": {}})
-
-
-def call(
-    number: int, arguments: str = '{"city":"Paris"}', provider_id: str = "", name: str = "get_weather"
-) -> ToolCall:
-    return ToolCall(id=f"call_{'0' * 32}_1_{number}", name=name, arguments=arguments, provider_id=provider_id)
-
-
-def result(of: ToolCall, *content: Text | Image | Document) -> Message:
-    return tool_message(
-        ToolResult(
-            call_id=of.id, name=of.name, content=content or (Text(text="fine"),), provider_id=of.provider_id
-        )
-    )
-
-
-def said(*parts: Part) -> Message:
-    return Message(id="message_1", role="assistant", content=parts)
 
 
 RICH = [

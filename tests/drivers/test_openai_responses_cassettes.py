@@ -12,11 +12,10 @@ from holdfast.driver import Reply, Request, Transcript
 from holdfast.drivers.openai import OpenAI
 from holdfast.errors import DriverError
 from holdfast.messages import Native, Text, Thinking, Usage, user_message
-from tests.conftest import shared_fixtures
-from tests.drivers.wire_server import WireServer, says, streams
+from tests.drivers.cassettes import files_of, in_pieces
+from tests.drivers.wire_server import WireServer, says
 
-PLACE = "cassettes/openai-responses"
-FILES = sorted((shared_fixtures() / PLACE).glob("*.json"))
+FILES = files_of("openai-responses")
 
 
 def exchanges(*, ours: bool) -> list[Any]:
@@ -27,10 +26,6 @@ def exchanges(*, ours: bool) -> list[Any]:
             if exchange["request"]["uri"].endswith("/responses") is ours:
                 found.append(pytest.param(path, place, id=f"{path.stem}-{place}"))
     return found
-
-
-PIECE = 97
-"""Bytes of each write: no divisor of anything, so that lines, characters and numbers are cut."""
 
 
 def test_every_recording_is_read() -> None:
@@ -103,7 +98,7 @@ def as_stream(response: dict[str, Any]) -> dict[str, Any] | None:
 def served(response: dict[str, Any], streaming: bool) -> WireServer:
     if streaming:
         body = response["body"].encode()
-        return WireServer([streams(*(body[at : at + PIECE] for at in range(0, len(body), PIECE)))])
+        return WireServer([in_pieces(body)])
     body = json.dumps(response["body"]).encode()
     return WireServer(
         [says(body, status=f"{response['status']} Recorded", content_type=response["content_type"])]

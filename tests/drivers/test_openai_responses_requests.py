@@ -8,7 +8,7 @@ import pytest
 from openai.types.responses import response_create_params
 from pydantic import TypeAdapter
 
-from holdfast.driver import OutputSpec, Previous, Request, Settings, ToolSpec, Transcript
+from holdfast.driver import OutputSpec, Previous, Request, Settings, Transcript
 from holdfast.drivers.openai import OpenAI, Options
 from holdfast.errors import ConfigError, DriverError
 from holdfast.messages import (
@@ -20,11 +20,9 @@ from holdfast.messages import (
     Part,
     Text,
     Thinking,
-    ToolCall,
-    ToolResult,
-    tool_message,
     user_message,
 )
+from tests.drivers.asked import CLOCK, WEATHER, call, result, said, walked
 
 # -- the official types
 
@@ -36,21 +34,6 @@ def official(body: dict[str, Any]) -> Any:
     return walked(adapter.validate_python(body))
 
 
-def walked(value: Any) -> Any:
-    """The value with its iterables walked through, which is when pydantic checks what is in them."""
-    if isinstance(value, dict):
-        return {name: walked(inner) for name, inner in value.items()}
-    if value is None or isinstance(value, str | int | float):
-        return value
-    return [walked(inner) for inner in value]
-
-
-WEATHER = ToolSpec(
-    name="get_weather",
-    description="The weather in a city.",
-    parameters={"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
-)
-CLOCK = ToolSpec(name="clock", description="", parameters={"type": "object", "properties": {}})
 ANSWER = OutputSpec(name="answer", schema={"type": "object", "properties": {"x": {"type": "integer"}}})
 PNG = b"\x89PNG\r\n\x1a\n..."
 PDF = b"%PDF-1.7..."
@@ -61,21 +44,6 @@ PNG_URL = "data:image/png;base64," + base64.b64encode(PNG).decode()
 PDF_URL = "data:application/pdf;base64," + base64.b64encode(PDF).decode()
 REASONING = '{"id":"rs_1", "type":"reasoning","summary":[],"encrypted_content":"AA=="}'
 SEARCH = '{"id":"ws_1","type":"web_search_call","status":"completed","action":{"type":"search","query":"x"}}'
-
-
-def call(
-    number: int, arguments: str = '{"city":"Paris"}', provider_id: str = "", name: str = "f"
-) -> ToolCall:
-    return ToolCall(id=f"call_{'0' * 32}_1_{number}", name=name, arguments=arguments, provider_id=provider_id)
-
-
-def result(of: ToolCall, *content: Text | Image | Document) -> Message:
-    content = content or (Text(text="fine"),)
-    return tool_message(ToolResult(call_id=of.id, name=of.name, content=content, provider_id=of.provider_id))
-
-
-def said(*parts: Part, phase: Any = "") -> Message:
-    return Message(id="message_1", role="assistant", content=parts, phase=phase)
 
 
 def thought(encrypted: str = REASONING, provider: str = "openai") -> Thinking:

@@ -42,8 +42,12 @@ def check_public(host: str) -> None:
         )
 
 
-async def check_resolved(host: str, port: int | None) -> None:
-    """Raises `DriverError` (`connection`) when the name of this host leads to a private address, even to one."""
+async def public_address(host: str, port: int | None) -> str:
+    """The address to connect to: were the name looked up once more, it might lead elsewhere.
+
+    Raises `DriverError`: `unsupported` when the name leads to a private address, even to one; `connection` when it
+    leads nowhere.
+    """
     loop = asyncio.get_running_loop()
     try:
         found = await loop.getaddrinfo(host, port or 443, type=socket.SOCK_STREAM)
@@ -53,6 +57,8 @@ async def check_resolved(host: str, port: int | None) -> None:
         raise DriverError(
             "unsupported", f"{host} leads to a private address, and Options(private=False) forbids those"
         )
+    *_, place = found[0]
+    return str(place[0])
 
 
 def _is_private(text: str) -> bool:

@@ -271,15 +271,21 @@ def _read(response: WireResponse) -> Said:
     for candidate in response.candidates or ():
         if not candidate.index:
             raws = (candidate.content.parts if candidate.content else None) or ()
-            found = (candidate.grounding_metadata, candidate.url_context_metadata)
-            about = {name: _compact(raw) for name, raw in zip(_ABOUT_ANSWER, found, strict=True) if raw}
             return Said(
                 response=response,
                 candidate=candidate,
                 parts=[(_part_decoder.decode(raw), raw) for raw in raws],
-                about={name: data for name, data in about.items() if data not in {"null", "{}"}},
+                about=_told_about(candidate),
             )
     return Said(response=response, candidate=None, parts=[], about={})
+
+
+def _told_about(candidate: Candidate) -> dict[str, str]:
+    found = (candidate.grounding_metadata, candidate.url_context_metadata)
+    if not any(found):
+        return {}
+    about = {name: _compact(raw) for name, raw in zip(_ABOUT_ANSWER, found, strict=True) if raw}
+    return {name: data for name, data in about.items() if data not in {"null", "{}"}}
 
 
 def _read_whole(body: bytes) -> list[Said]:

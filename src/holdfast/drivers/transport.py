@@ -16,7 +16,7 @@ from typing import Protocol, Self
 import httpx2
 from msgspec import Struct
 
-from holdfast.drivers.address import check_resolved
+from holdfast.drivers.address import public_address
 from holdfast.drivers.failures import Peer
 from holdfast.drivers.sse import EventSplitter
 from holdfast.errors import ConfigError, DriverError, MissingCredential
@@ -77,7 +77,7 @@ class Transport:
 
     `connect_timeout` and `stall_timeout` are seconds; the stall timer runs from sending to the end and is set back
     only by real progress, so it also bounds the wait for an answer that does not stream. Without `private` a host is
-    looked up before each request, which is not sent to a private address.
+    looked up before each request, which goes to the public address that was found, or nowhere.
     """
 
     def __init__(
@@ -102,14 +102,10 @@ class Transport:
         Raises `DriverError`. Cancelling closes the connection at once.
         """
         client = self._client or await self._open()
-        request = client.build_request(
-            "POST", call.url, headers=call.headers, content=call.body, timeout=self._timeout
-        )
         stall = StallTimer(self._stall_timeout)
         try:
             async with stall:
-                if not self._private:
-                    await check_resolved(call.url.host, call.url.port)
+                request = await self._request(client, call)
                 response = await client.send(request, stream=True, follow_redirects=False)
                 try:
                     stall.touch()
@@ -139,6 +135,17 @@ class Transport:
             if self._client is None:
                 self._client = await asyncio.to_thread(_new_client)
             return self._client
+
+    async def _request(self, client: httpx2.AsyncClient, call: Call) -> httpx2.Request:
+        url, headers, extensions = call.url, call.headers, {}
+        if not self._private:
+            address = await public_address(url.host, url.port)
+            headers = {**headers, "host": url.netloc.decode()}
+            extensions = {"sni_hostname": url.raw_host.decode()}
+            url = url.copy_with(host=address)
+        return client.build_request(
+            "POST", url, headers=headers, content=call.body, timeout=self._timeout, extensions=extensions
+        )
 
     def _failed(self, peer: Peer, error: httpx2.HTTPError) -> DriverError:
         name = type(error).__name__

@@ -15,12 +15,17 @@ REFUSED = frozenset({408, 409, 425, 429})
 """Statuses below 500 after which the same request may be taken later."""
 
 
+_ORDINARY = frozenset(("accept", "accept-language", "content-type", "user-agent"))
+"""Headers whose values are words that others use too."""
+
+
 class WebhookSink:
     """Posts each delivery as JSON, with its key as `Idempotency-Key`. A status of 2xx means that it was taken.
 
     A connection that could not be made and a status of 4xx mean that it was not; after anything else nobody knows, and
-    `look_up` is asked, if given: the receipt of what arrived under a key, or None. `headers` may hold a credential;
-    their values are kept out of whatever is recorded. Redirects are not followed.
+    `look_up` is asked, if given: the receipt of what arrived under a key, or None. `headers` may hold a credential:
+    their values are kept out of whatever is recorded, but for those that only say what is sent, or by whom. Redirects
+    are not followed.
     """
 
     def __init__(
@@ -34,7 +39,7 @@ class WebhookSink:
         self._url = endpoint(url, "")
         self._headers = check_headers(headers or {})
         self._http = http
-        self.secrets = tuple(self._headers.values())
+        self.secrets = tuple(it for name, it in self._headers.items() if name.lower() not in _ORDINARY)
         """What must never be recorded or shown."""
         if look_up is not None:
             self.look_up = look_up
@@ -53,12 +58,15 @@ class WebhookSink:
         headers = {"Content-Type": "application/json", "Idempotency-Key": delivery.key, **self._headers}
         try:
             content = msgspec.json.encode(delivery)
-            answer = await http.post(self._url, content=content, headers=headers, follow_redirects=False)
+            # what else it says is not read: it may never end
+            async with http.stream(
+                "POST", self._url, content=content, headers=headers, follow_redirects=False
+            ) as answer:
+                status, taken = answer.status_code, answer.is_success
         except (httpx2.ConnectError, httpx2.ConnectTimeout) as error:
             raise NotDelivered(f"{self._url.host} cannot be reached: {type(error).__name__}") from error
-        if answer.is_success:
-            return f"status {answer.status_code}"
-        if 300 <= answer.status_code < 500:
-            final = answer.status_code not in REFUSED
-            raise NotDelivered(f"{self._url.host} answered {answer.status_code}", final=final)
-        raise RuntimeError(f"{self._url.host} answered {answer.status_code}")
+        if taken:
+            return f"status {status}"
+        if 300 <= status < 500:
+            raise NotDelivered(f"{self._url.host} answered {status}", final=status not in REFUSED)
+        raise RuntimeError(f"{self._url.host} answered {status}")

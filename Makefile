@@ -45,7 +45,7 @@ fuzz: $(READY) ## spoiled answers for every driver: five minutes; FUZZ_SECONDS=5
 	HOLDFAST_FUZZ_SECONDS=$(FUZZ_SECONDS) $(BIN)/python -m pytest -q -n $(TEST_PROCESSES) --dist load --maxschedchunk 1 \
 		tests/drivers/test_fuzz_streams.py
 
-mutants: $(READY) ## plant 50 bugs, one at a time: which test notices; MUTANTS_ARGS='--only NAME'
+mutants: $(READY) ## plant bugs, one at a time: which test notices; MUTANTS_ARGS='--only NAME'
 	$(BIN)/python -m scripts.mutants $(MUTANTS_ARGS)
 
 clean: ## remove .venv and every cache

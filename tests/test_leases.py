@@ -5,11 +5,13 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from holdfast import Agent, Runtime, SQLiteStore, Turn, TurnResult, tool
+from holdfast.driver import Emit, Reply, Request
 from holdfast.drivers.sim import Sim, call, say
 from holdfast.errors import SessionHeld
 from holdfast.outcome import Outcome
@@ -51,16 +53,33 @@ async def _rest(turn: Turn) -> TurnResult:
     return await turn
 
 
-async def test_a_lease_is_renewed_while_a_tool_sleeps_longer_than_it(tmp_path: Path) -> None:
+def streaming(gate: asyncio.Event) -> Agent:
+    """An agent whose model speaks until the gate is open."""
+
+    class Talker(Sim):
+        async def reply(self, request: Request, emit: Emit) -> Reply:
+            while not gate.is_set():
+                emit("text", "word ", 0)
+                await asyncio.sleep(0.1)
+            return await super().reply(request, emit)
+
+    return Agent("Speak.", name="speaker", model=Talker.always("Done."))
+
+
+@pytest.mark.parametrize("agent_of", [working, streaming], ids=["a tool sleeps", "a model streams"])
+async def test_a_lease_is_renewed_while_something_takes_longer_than_it(
+    agent_of: Callable[[asyncio.Event], Agent], tmp_path: Path
+) -> None:
     gate = asyncio.Event()
-    agent = working(gate)
+    agent = agent_of(gate)
     async with (
-        Runtime(tmp_path / "log.db", lease=0.3) as one,
+        Runtime(tmp_path / "log.db", lease=2.0) as one,
         Runtime(tmp_path / "log.db", agents=[agent]) as other,
     ):
         turn = await (await one.session(agent)).send("Begin.")
         (head,) = await other.sessions()
-        await asyncio.sleep(1.0)
+        await asyncio.sleep(2.5)
+        assert turn.status == "running"
         with pytest.raises(SessionHeld):
             await (await other.open(head.session_id)).resume()
         gate.set()

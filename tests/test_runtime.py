@@ -624,18 +624,21 @@ async def test_what_is_said_to_a_session_at_work_elsewhere_is_recorded_there(sto
 
 
 async def test_a_writer_that_was_superseded_in_the_middle_of_a_turn_writes_nothing_more(store: Store) -> None:
-    begun = asyncio.Event()
+    begun, gate = asyncio.Event(), asyncio.Event()
 
-    def choose(request: Request) -> Any:
-        begun.set()
-        return say("one", delay=0.05)
+    class Slow(Sim):
+        async def reply(self, request: Request, emit: Emit) -> Reply:
+            begun.set()
+            await gate.wait()
+            return await super().reply(request, emit)
 
     async with Runtime(store) as runtime:
-        session = await runtime.session(Agent(model=Sim.rule(choose)))
+        session = await runtime.session(Agent(model=Slow.always("one")))
         turn = await session.send("go")
         await begun.wait()
         await store.renew(_owner_of(session), 0.0)  # as if its lease had run out while it was asleep
         await store.claim(session.id, owner="somebody else", hold=0.0)
+        gate.set()
         with pytest.raises(StaleEpoch, match="took over"):
             await turn
         assert kinds(await session.events()) == ["session.created", "input.message", "turn.started"]

@@ -337,3 +337,10 @@ async def test_what_fits_the_schema_only_is_no_answer_of_the_type(tmp_path: Path
             _ = result.output
     assert caught.value.candidate == '{"item": "tea", "count": 0}'
     assert result.error is not None
+
+
+async def test_the_model_is_told_three_times_at_most_unless_somebody_says_otherwise() -> None:
+    async with Runtime() as runtime:
+        session = await runtime.session(Agent(model=Sim.always(say("no"))))
+        result = await session.run("bill Ada", output=Invoice)
+    assert (result.status, result.stop, result.iterations) == ("failed", "invalid_output", 4)

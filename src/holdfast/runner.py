@@ -139,7 +139,12 @@ class Runner:
             if self._is_idle():
                 self.start()
                 return await self._wait(turn_id)
-        return resting(self.journal.state, turn_id)
+        standing = resting(self.journal.state, turn_id)
+        if standing.status == "running" and self._is_idle() and not self._retiring:
+            # What it waited for is folded, and still on its way to the disk.
+            self.start()
+            return await self._wait(turn_id)
+        return standing
 
     async def _until_ours(self, turn_id: str) -> None:
         """While another process works on this turn, follow its log; take over when that process is gone."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -126,9 +127,16 @@ def test_ctrl_c_cancels_an_input_that_waits_in_line_elsewhere(cli: Cli, held: st
 def test_a_chat_shows_what_another_process_is_at_work_on_and_then_goes_on(cli: Cli) -> None:
     process = cli.start("run", *ECHO, "--json", " ".join(STUCK.split()[:200]))
     until(process, "output.message.delta")
-    said = cli.ok("chat", "--session", "last", stdin="me too\n")
+    process.send_signal(signal.SIGSTOP)  # it is at work until the chat has seen that
+    chat = cli.start("chat", "--session", "last", stdin=subprocess.PIPE)
+    assert chat.stdin is not None
+    chat.stdin.write("me too\n")
+    chat.stdin.flush()
+    until(chat, "another process is at work on this turn")
+    process.send_signal(signal.SIGCONT)
+    code, said, err = finished(chat)
+    assert code == 0, err
     assert finished(process)[0] == 0
-    assert "another process is at work on this turn" in said
     assert "198 199" in said
     assert "You said: me too" in said
 

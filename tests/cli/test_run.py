@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from holdfast.cli import echo
 from holdfast.cli.echo import LABEL
 from tests.cli.kit import ECHO, UNSET, Cli, finished, start, until
 
@@ -172,13 +173,16 @@ def test_a_second_ctrl_c_leaves_at_once(cli: Cli) -> None:
     assert "what was recorded is kept" in err
 
 
-def test_a_turn_that_was_killed_is_unfinished_until_its_session_is_run_again(cli: Cli) -> None:
-    process = cli.start("run", *ECHO, "--json", " ".join(LONG.split()[:150]))
+def test_a_turn_that_was_killed_is_unfinished_until_its_session_is_run_again(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    process = cli.start("run", *ECHO, "--json", LONG)
     until(process, "output.message.delta")
     process.kill()
     assert finished(process)[0] == -signal.SIGKILL
     assert cli.json("sessions")[0]["status"] == "unfinished"
     assert "A process is at work on this turn, or was cut off" in cli.ok("show")
+    monkeypatch.setattr(echo, "PACE", 0.0)
     result = cli("run", "--session", "last")
     assert result.exit_code == 0
     assert result.stdout.startswith(f"{LABEL} You said: 0 1 2 ")
@@ -189,9 +193,11 @@ def test_a_turn_that_was_killed_is_unfinished_until_its_session_is_run_again(cli
 def test_what_another_process_is_at_work_on_is_left_to_it_and_an_input_waits_in_line(cli: Cli) -> None:
     process = cli.start("run", *ECHO, "--json", " ".join(LONG.split()[:200]))
     until(process, "output.message.delta")
+    process.send_signal(signal.SIGSTOP)  # it is at work for as long as we need
     owed = cli("run", "--session", "last")
     assert owed.exit_code == 2
     assert "another process is at work" in owed.stderr
+    process.send_signal(signal.SIGCONT)
     result = cli("run", "--session", "last", "me too")
     assert result.exit_code == 0, result.stderr
     assert result.stdout == f"{LABEL} You said: me too\n"

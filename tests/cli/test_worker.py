@@ -26,9 +26,11 @@ async def test_sigterm_lets_a_running_turn_rest_and_takes_up_nothing_more(
     cli: Cli, crew: Crew, ledger: Path
 ) -> None:
     await owing(cli.db, 2)
-    worker = crew.start("--sessions", "1", toil="0.6")
+    worker = crew.start("--sessions", "1", gated=True, toil="0")
     begun = await noted(ledger, "begin", 1)
     worker.send_signal(signal.SIGTERM)
+    await asyncio.to_thread(until, worker, "stopping", worker.stderr)
+    crew.let_go()
     code, out, err = await asyncio.to_thread(finished, worker)
     assert code == 0, err
     assert out.split() == [begun[0], "completed"]

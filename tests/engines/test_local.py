@@ -51,7 +51,7 @@ async def owing(path: Path, agent: Agent, number: int) -> list[str]:
 
 async def at_rest(runtime: Runtime, number: int) -> None:
     """Wait until so many sessions are at rest."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while sum([head.sequence >= 9 for head in await runtime.sessions(limit=1_000)]) < number:
             await runtime.store.woken(0.2)
 
@@ -67,7 +67,7 @@ async def nothing() -> None:
 
 async def until(come_true: Callable[[], bool]) -> None:
     """Wait until this is so."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while True:
             if come_true():
                 return
@@ -76,19 +76,21 @@ async def until(come_true: Callable[[], bool]) -> None:
 
 async def test_two_workers_on_one_file_share_forty_sessions_and_run_each_turn_once(tmp_path: Path) -> None:
     done: list[tuple[str, str]] = []
-    one, other = Bench("one", done).agent, Bench("other", done).agent
+    both, stop = asyncio.Event(), asyncio.Event()
+    one, other = Bench("one", done, both).agent, Bench("other", done, both).agent
     sessions = await owing(tmp_path / "log.db", one, 40)
-    stop = asyncio.Event()
     async with (
         Runtime(tmp_path / "log.db", agents=[one]) as a,
         Runtime(tmp_path / "log.db", agents=[other]) as b,
     ):
         workers = [asyncio.ensure_future(runtime.work(sessions=4, stop=stop)) for runtime in (a, b)]
+        await until(lambda: len(done) == 8)
+        assert Counter(worker for worker, _ in done) == {"one": 4, "other": 4}
+        both.set()
         await at_rest(a, 40)
         stop.set()
         await asyncio.gather(*workers)
         assert Counter(session_id for _, session_id in done) == dict.fromkeys(sessions, 1)
-        assert {worker for worker, _ in done} == {"one", "other"}
         for session_id in sessions:
             assert problems_in(await a.store.read(session_id)) == []
         assert await a.store.due(a.clock.now()) == []
@@ -135,6 +137,7 @@ async def test_a_session_whose_agent_is_unknown_is_left_and_said_so_once(tmp_pat
         work = asyncio.ensure_future(
             runtime.work(stop=stop, report=lambda name, why: left.append((name, why)))
         )
+        await until(lambda: left != [])
         stranger = await runtime.session(Agent(name="chatty", model=Sim.always("Hello.")))
         for _ in range(5):
             await stranger.run("Hi.")
@@ -176,10 +179,11 @@ async def test_a_worker_that_died_without_a_word_is_replaced_when_its_lease_ran_
     (session_id,) = await owing(tmp_path / "log.db", agent, 1)
     stop = asyncio.Event()
     async with Runtime(tmp_path / "log.db", agents=[agent]) as runtime:
-        await runtime.store.claim(session_id, owner="on another machine", hold=0.5)
+        await runtime.store.claim(session_id, owner="on another machine", hold=3_600)
         work = asyncio.ensure_future(runtime.work(stop=stop))
         await asyncio.sleep(0.2)
         assert done == []
+        await runtime.store.renew("on another machine", 0.2)  # the last that is heard of it
         await at_rest(runtime, 1)
         stop.set()
         await work

@@ -11,7 +11,7 @@ from holdfast.events import TURN_ENDS, Effect
 from holdfast.fold import fold
 from holdfast.testing import FailingStore, problems_in
 from tests.failure_model.agents import agent_of, toil
-from tests.failure_model.world import INPUT, Aftermath, World, until
+from tests.failure_model.world import INPUT, PATIENCE, Aftermath, World, until
 
 
 def ends(after: Aftermath) -> list[str]:
@@ -31,7 +31,7 @@ def sleeping(world: World, effect: Effect = "once") -> Agent:
         """Sleep."""
         world.act(f"{what} begins")
         try:
-            await asyncio.sleep(60)
+            await asyncio.Event().wait()
         finally:
             world.act(f"{what} ends")
         return what
@@ -81,7 +81,7 @@ async def test_cp73_a_cancel_while_tools_run_stops_them_and_says_that_they_may_h
         session = await runtime.session(agent)
         turn = await session.send(INPUT)
         await begun(world, 2)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE):
             result = await turn.cancel("enough")
         assert result.status == "cancelled"
         assert sorted(world.ledger) == ["a begins", "a ends", "b begins", "b ends"], "no orphan runs on"
@@ -99,7 +99,7 @@ async def test_cp73_a_cancel_from_another_process_stops_the_tools_as_well(world:
         await begun(world, 2)
         theirs = (await reopened(other)).turn
         assert theirs is not None
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             result = await theirs.cancel("enough")
         assert result.status == (await turn).status == "cancelled"
         assert sorted(world.ledger) == ["a begins", "a ends", "b begins", "b ends"], "no orphan runs on"

@@ -11,7 +11,7 @@ from holdfast.drivers.sim import say
 from holdfast.events import OutputMessageReplaced, OutputMessageShown
 from holdfast.turn import watch
 from tests.failure_model.agents import agent_of, agent_with
-from tests.failure_model.world import INPUT, Aftermath, Model, World, rest, until
+from tests.failure_model.world import INPUT, PATIENCE, Aftermath, Model, World, rest, until
 
 CANARY = "zanzibar"
 STORY = "Once upon a time there was a long story that somebody told. " * 3
@@ -47,7 +47,7 @@ async def watched(runtime: Runtime, agent: Agent, seen: list[Any]) -> None:
     heads = await runtime.sessions()
     session = await runtime.open(heads[0].session_id, agent) if heads else await runtime.session(agent)
     turn = await session.send(INPUT, key=INPUT)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE):
         async for item in turn:
             seen.append(item)
     await rest(session)

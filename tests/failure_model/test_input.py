@@ -11,7 +11,7 @@ from holdfast.events import InputMessage
 from holdfast.fold import fold
 from holdfast.testing import FailingStore, SlowStore, problems_in
 from tests.failure_model.agents import agent_of, gated, toil
-from tests.failure_model.world import INPUT, World, rest
+from tests.failure_model.world import INPUT, PATIENCE, World, rest
 
 AGENT = agent_of("Hello.", "And again.")
 
@@ -123,7 +123,7 @@ async def test_cp08_an_accepted_input_whose_turn_had_not_begun_is_taken_up_by_a_
     async with world.runtime(agent) as runtime:
         stop = asyncio.Event()
         sweep = asyncio.ensure_future(runtime.work(stop=stop))
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE):
             while [event.type for event in await world.log()].count("turn.completed") < 2:
                 await runtime.store.woken(0.1)
         stop.set()

@@ -13,7 +13,7 @@ from holdfast.errors import SequenceConflict
 from holdfast.events import OutputMessageCompleted
 from holdfast.testing import WrappedStore
 from tests.failure_model.agents import agent_of, toil
-from tests.failure_model.world import INPUT, World, serve
+from tests.failure_model.world import INPUT, PATIENCE, World, serve
 from tests.logs import titled
 
 T = TypeVar("T")
@@ -32,7 +32,7 @@ class Deaf(WrappedStore):
 async def collect(session: Session, last: str, after: int = 0) -> list[Event]:
     """Follow the log up to an event of this kind."""
     found: list[Event] = []
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         async for event in session.follow(after):
             found.append(event)
             if event.type == last:
@@ -139,7 +139,7 @@ async def test_cp70_a_subscription_goes_on_from_its_cursor_in_another_process(wo
         await serve(runtime, agent)
         whole = await world.log()
         for place, cursor in enumerate(cursors, 1):
-            async with asyncio.timeout(10), runtime.subscribe(after=cursor, signals=False) as again:
+            async with asyncio.timeout(PATIENCE), runtime.subscribe(after=cursor, signals=False) as again:
                 rest = [await anext(again) for _ in range(len(whole) - place)]
             assert seen[:place] + rest == whole
 

@@ -11,7 +11,7 @@ from holdfast.errors import SessionHeld, StaleEpoch
 from holdfast.events import ToolStarted
 from holdfast.testing import problems_in
 from tests.failure_model.agents import agent_of, gated, toil
-from tests.failure_model.world import LaterClock, World, rest
+from tests.failure_model.world import LaterClock, World, point, rest
 
 
 def working(world: World, gate: asyncio.Event, begun: asyncio.Event) -> Agent:
@@ -139,16 +139,20 @@ async def test_cp77_a_worker_told_to_stop_claims_nothing_more_drains_and_lets_go
 
 
 async def test_cp77_a_worker_killed_while_it_drains_has_lost_nothing(world: World) -> None:
-    agent = agent_of(call("toil"), "Done.", tools=[toil(world, "idempotent")])
+    stop = asyncio.Event()
+
+    @tool(effect="idempotent")
+    async def last(ctx: Context) -> str:
+        """Be at work when the worker is told to stop."""
+        world.act(ctx.call.key)
+        stop.set()
+        await asyncio.sleep(0)
+        await point("draining")
+        return "worked"
+
+    agent = agent_of(call("last"), "Done.", tools=[last])
     session_id = await owing(world, agent)
-
-    async def work(runtime: Runtime) -> None:
-        stop = asyncio.Event()
-        stop_soon = asyncio.get_running_loop().call_later(0.01, stop.set)
-        await runtime.work(stop=stop)
-        stop_soon.cancel()
-
-    await world.kill("toiled", agent, work)
+    await world.kill("draining", agent, lambda runtime: runtime.work(stop=stop))
     async with world.runtime(agent) as runtime:
         await runtime.drive(session_id)
     events = await world.log()

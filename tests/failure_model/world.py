@@ -36,8 +36,8 @@ T = TypeVar("T")
 Work = Callable[[Runtime], Awaitable[object]]
 
 INPUT = "Go."
-PATIENCE = 20.0
-"""Real seconds after which nothing is expected to happen any more."""
+PATIENCE = 60.0
+"""Real seconds after which nothing is expected to happen any more: they bound a hang, and no machine is that slow."""
 
 
 class Process:
@@ -299,8 +299,13 @@ async def _work(runtime: Runtime, work: Work) -> None:
 
 async def _abandon(runtime: Runtime, *tasks: asyncio.Future[Any]) -> None:
     """Take no further step of a process. One that lives has ended by itself."""
-    left = {*tasks, *runtime._upkeep._tasks, *filter(None, [runtime._upkeep._heart])}
-    for _ in range(100):
+    upkeep = runtime._upkeep
+    left = {*tasks, *upkeep._tasks, *filter(None, [upkeep._heart])}
+    if isinstance(upkeep._post, asyncio.Task):
+        left.add(upkeep._post)
+    elif upkeep._post is not None:
+        upkeep._post.cancel()
+    for _ in range(3_000):
         for task in left:
             task.cancel()
         _, left = await asyncio.wait(left, timeout=0.01)  # some wait for the store once more on their way out

@@ -5,6 +5,7 @@ import socket
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 
@@ -156,6 +157,29 @@ def test_a_thread_that_says_it_owes_something_is_waited_for() -> None:
         return elapsed()
 
     assert run_virtual(main(), patience=30) == 0.0
+
+
+def test_what_is_sure_to_be_reported_is_waited_for_however_slow_it_is() -> None:
+    async def main() -> float:
+        loop = asyncio.get_running_loop()
+        heard = asyncio.Event()
+
+        def speak() -> None:
+            time.sleep(0.1)
+            loop.call_soon_threadsafe(heard.set)
+
+        thread = Counting(target=speak)
+        thread.owed = 1
+        thread.start()
+        async with asyncio.timeout(5):
+            await heard.wait()
+        thread.join()
+        with ThreadPoolExecutor(1) as given:
+            async with asyncio.timeout(5):
+                await loop.run_in_executor(given, time.sleep, 0.1)
+        return elapsed()
+
+    assert run_virtual(main(), patience=0.01) == 0.0
 
 
 def test_a_sqlite_store_that_is_open_costs_no_patience(tmp_path: Path) -> None:

@@ -100,10 +100,16 @@ async def test_a_turn_that_is_cancelled_after_a_crash_keeps_what_was_shown_befor
         events = await session.events()
     store = await cut_off(events, kinds(events).index("output.message.shown") + 1)
     async with Runtime(store, clock=VirtualClock()) as runtime:
-        again = await runtime.open(session.id, agent_of(say("never")), drive=False)
-        assert again.turn is not None
-        assert again.state.turn is not None
-        assert again.state.turn.shown == "One "
+        looked_at = await runtime.open(session.id, agent_of(say("never")), drive=False)
+        assert looked_at.turn is not None
+        assert (await looked_at.turn.cancel("enough")).status == "running", "left for whoever goes on with it"
+    async with reopened(store, agent_of(say("never")), session.id) as again:
+        result = await again.handle(looked_at.turn.id)
+        assert (result.status, result.text) == ("cancelled", "One ")
+        kept = [e.data for e in await again.events() if isinstance(e.data, OutputMessageCompleted)]
+        assert [(fact.stop, fact.message.text) for fact in kept] == [("cut_off", "One ")]
+        assert [message.text for message in await again.messages()] == ["Count.", "One "]
+        assert_sound(await again.events())
 
 
 async def test_half_a_call_is_not_run_and_half_a_thought_is_not_sent_back() -> None:

@@ -145,8 +145,26 @@ async def test_a_run_again_that_is_cancelled_before_it_began_leaves_the_call_in_
         session = await runtime.open(session_id, payer(), drive=False)
         turn = await session.resolve(call_id, rerun=True, by="ada")
         assert turn is not None
+        assert (await turn.cancel("no")).status == "cancelled"
+        assert [doubt.call_id for doubt in session.in_doubt] == [call_id]
     async with reopened(store, payer(), session_id) as session:
-        assert session.turn is not None or session.state.reruns or KEYS == ["paid"]
+        await asyncio.sleep(1)
+        assert session.turn is None
+        assert [doubt.call_id for doubt in session.in_doubt] == [call_id]
+        assert_sound(await session.events())
+    assert KEYS == []
+
+
+async def test_a_run_again_that_nobody_began_is_begun_after_a_restart() -> None:
+    store, session_id, call_id = await in_doubt()
+    async with Runtime(store, clock=VirtualClock()) as runtime:
+        session = await runtime.open(session_id, payer(), drive=False)
+        assert await session.resolve(call_id, rerun=True, by="ada") is not None
+    assert KEYS == []
+    async with reopened(store, payer(), session_id) as session:
+        await asyncio.sleep(1)
+        assert (session.turn, session.in_doubt) == (None, ())
+    assert KEYS == ["paid"]
 
 
 async def test_a_run_again_waits_for_the_turn_under_way() -> None:

@@ -18,22 +18,6 @@ from holdfast.workspace import beneath
 from holdfast.workspace.disk_files import DiskFiles
 from holdfast.workspace.paths import normalise
 
-
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    """The workspace; what lies beside it is outside."""
-    place = tmp_path / "root"
-    place.mkdir()
-    (tmp_path / "outside").mkdir()
-    (tmp_path / "outside" / "f").write_text("secret")
-    return place
-
-
-@pytest.fixture
-def files(root: Path) -> DiskFiles:
-    return DiskFiles(root, writable=True)
-
-
 SWAPPER = """
 import os, sys
 os.chdir(sys.argv[1])

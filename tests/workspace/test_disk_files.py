@@ -14,21 +14,6 @@ from holdfast.workspace.paths import display, normalise
 from tests.workspace.vectors import by_id, of_surface
 
 
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    """The workspace; what lies beside it is outside."""
-    place = tmp_path / "root"
-    place.mkdir()
-    (tmp_path / "outside").mkdir()
-    (tmp_path / "outside" / "f").write_text("secret")
-    return place
-
-
-@pytest.fixture
-def files(root: Path) -> DiskFiles:
-    return DiskFiles(root, writable=True)
-
-
 async def code_of(awaitable: Any) -> str:
     with pytest.raises(WorkspaceError) as refused:
         await awaitable

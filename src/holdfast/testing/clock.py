@@ -24,6 +24,9 @@ from weakref import WeakSet
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
+SURE = 10.0
+"""Real seconds that are waited for what is sure to be reported."""
+
 START = datetime(2026, 1, 1, tzinfo=UTC)
 """What a `VirtualClock` shows when its loop begins."""
 
@@ -31,16 +34,19 @@ START = datetime(2026, 1, 1, tzinfo=UTC)
 class VirtualLoop(asyncio.SelectorEventLoop):
     """An event loop whose `time()` begins at 0 and jumps to the next timer as soon as nothing else is left to do.
 
-    As long as something outside may still report (a job in an executor, a thread started since, a socket or pipe),
-    it gets `patience` real seconds to do so, or what is left to the timer if that is less, before time jumps. A thread
-    with a number `owed` says itself what it may still report: nothing is expected of it while that is 0. Whoever has
-    such a thread counts on the loop's thread: up when it is given something to do, down when it has reported.
+    As long as something outside may still report (a job in the loop's own executor, a thread started since, a socket or
+    pipe), it gets `patience` real seconds to do so, or what is left to the timer if that is less, before time jumps.
+    What is sure to be reported gets `SURE` seconds, so that no timer comes before it on a slow machine: a job in an
+    executor that was given, and what a thread with a number `owed` says it has still to report. Whoever has such a
+    thread counts on the loop's thread: up when it is given something to do, down when it has reported; nothing is
+    expected of it while that is 0.
     """
 
     def __init__(self, *, patience: float = 0.1) -> None:
         self._virtual = 0.0
         self._patience = patience
-        self._jobs = 0
+        self._jobs = set[asyncio.Future[Any]]()
+        self._sure = set[asyncio.Future[Any]]()
         # Nothing is expected from threads that were there before, nor from an executor's, whose jobs are counted.
         self._quiet = WeakSet(threading.enumerate())
         self._files = _JumpingSelector(self)
@@ -56,13 +62,14 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
     def patience_for(self, seconds: float) -> float:
         """Real seconds to wait for the world outside before a jump of this length."""
+        # A thread that does not count may report something as long as it lives.
+        owed = [
+            getattr(thread, "owed", None) for thread in threading.enumerate() if thread not in self._quiet
+        ]
+        if self._sure or any(owed):
+            return min(seconds, max(self._patience, SURE))
         sockets = len(self._files.get_map()) > 1  # the first is how a thread wakes the loop
-        expected = self._jobs or sockets or any(map(self._owes, threading.enumerate()))
-        return min(seconds, self._patience) if expected else 0.0
-
-    def _owes(self, thread: threading.Thread) -> bool:
-        """Whether it may report something. One that does not count is taken to, as long as it lives."""
-        return thread not in self._quiet and bool(getattr(thread, "owed", True))
+        return min(seconds, self._patience) if self._jobs or sockets or None in owed else 0.0
 
     def run_in_executor(
         self, executor: Executor | None, func: Callable[[*Ts], T], *args: *Ts
@@ -71,12 +78,10 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         before = set(threading.enumerate())
         job: asyncio.Future[T] = super().run_in_executor(executor, func, *args)
         self._quiet.update(set(threading.enumerate()) - before)
-        self._jobs += 1
-        job.add_done_callback(self._job_is_done)
+        jobs = self._jobs if executor is None else self._sure
+        jobs.add(job)
+        job.add_done_callback(jobs.discard)
         return job
-
-    def _job_is_done(self, _job: asyncio.Future[Any]) -> None:
-        self._jobs -= 1
 
 
 class _JumpingSelector(selectors.DefaultSelector):

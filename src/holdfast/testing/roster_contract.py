@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 from datetime import UTC, datetime
 from typing import Any
-
-import pytest
+from unittest import SkipTest
 
 from holdfast.errors import UsageError
 from holdfast.store import Listing, Rostering, Store
@@ -64,7 +63,7 @@ class RosterContract(AccountContract):
 def rostering(store: Store) -> Rostering:
     """The store, which must keep a roster; else the test is skipped."""
     if not isinstance(store, Rostering):
-        pytest.skip(f"{type(store).__name__} keeps no roster")
+        raise SkipTest(f"{type(store).__name__} keeps no roster")
     return store
 
 

@@ -4,7 +4,7 @@ import hashlib
 import itertools
 import json
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import msgspec
@@ -16,11 +16,14 @@ from holdfast import history as reading
 from holdfast.driver import Request
 from holdfast.drivers.sim import Sim, Step, call, say
 from holdfast.errors import StoreLocked
+from holdfast.events import Event
 from holdfast.fold import fold
 from holdfast.history import VERSION, History
+from holdfast.messages import Message
 from holdfast.state import State, encode_state
 from holdfast.store import Snapshot, Store
 from holdfast.testing import VirtualClock, run_virtual
+from holdfast.turn import prompt
 from holdfast.turn.repair import repair
 from tests.turn.scenes import cut_off, first
 
@@ -243,19 +246,44 @@ async def test_what_became_of_a_call_in_doubt_long_ago_can_still_be_said(store: 
         assert (await last.messages())[place].text == "it was paid"
 
 
-def test_an_hour_of_talk_costs_no_more_per_turn_at_its_end() -> None:
-    async def main() -> tuple[int, int]:
-        store = MemoryStore()
+class Counting(MemoryStore):
+    """Counts the events that are read back."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.given = 0
+
+    async def read(self, session_id: str, *, after: int = 0, limit: int = 1_000) -> list[Event]:
+        page = await super().read(session_id, after=after, limit=limit)
+        self.given += len(page)
+        return page
+
+
+def test_a_turn_late_in_a_long_session_reads_and_prepares_no_more_than_an_early_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    prepared: list[int] = []
+
+    def counted(messages: Sequence[Message], seen: set[str] | None = None) -> list[Message]:
+        prepared.append(len(messages))
+        return repair(messages, seen)
+
+    monkeypatch.setattr(prompt, "repair", counted)
+
+    async def main() -> None:
+        store = Counting()
         async with Runtime(store, clock=VirtualClock()) as runtime:
             session = await runtime.session(agent())
+            costs: list[tuple[int, int]] = []
             for number in range(1, 201, 2):
+                prepared.clear()
+                before = store.given
                 await session.run(str(number))
-            encoded = session._journal.derived  # the prompt is only extended
-            request = (await session.inspect()).request
-            return len(list(request.messages)), session.message_count + (encoded is None)
+                costs.append((sum(prepared), store.given - before))
+            assert session.message_count == 200
+        assert set(costs[1:]) == {(2, 0)}, "the answer of the turn before, and this turn's question"
 
-    sent, said = run_virtual(main())
-    assert sent == said == 200
+    run_virtual(main())
 
 
 def test_whoever_changes_what_a_snapshot_holds_gives_it_a_new_version() -> None:

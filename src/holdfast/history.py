@@ -14,7 +14,15 @@ import msgspec
 from msgspec import structs
 
 from holdfast.errors import StoreCorrupt, StoreError
-from holdfast.events import CallResolved, Event, InputMessage, OutputMessageCompleted, ToolCompleted
+from holdfast.events import (
+    TURN_ENDS,
+    CallResolved,
+    Event,
+    InputMessage,
+    OutputMessageCompleted,
+    ToolCompleted,
+    TurnStarted,
+)
 from holdfast.facts.answers import OutputChecked
 from holdfast.facts.guards import GuardDecided
 from holdfast.fold import apply
@@ -32,6 +40,8 @@ PART = 25
 
 PAGE = 10_000
 """Events read at once."""
+BACK = 256
+"""The same, where a log is read from its end on."""
 
 _log = logging.getLogger("holdfast.history")
 
@@ -52,6 +62,30 @@ async def outcome_of(turn_id: str, session_id: str, store: Store) -> Outcome | N
             if state.outcome is not None and state.outcome.turn_id == turn_id:
                 return state.outcome
     return None
+
+
+async def end_and_start(
+    turn_id: str, session_id: str, store: Store, end: int
+) -> tuple[Event | None, Event | None]:
+    """Of the first `end` events the one that ended this turn, and the one that began it, or its input while it waits in
+    line."""
+    terminal: Event | None = None
+    waiting: Event | None = None
+    while end > 0:
+        start = max(end - BACK, 0)
+        for event in reversed(await store.read(session_id, after=start, limit=end - start)):
+            if event.context.turn_id != turn_id:
+                continue
+            if event.type in TURN_ENDS:
+                terminal = event
+            elif isinstance(event.data, TurnStarted):
+                return terminal, event
+            elif isinstance(event.data, InputMessage) and not event.data.steer:
+                waiting = event
+        if waiting is not None:
+            return terminal, waiting
+        end = start
+    return terminal, None
 
 
 def _take_in(state: State, event: Event) -> None:
@@ -90,7 +124,7 @@ class History:
         if not self.is_worth_keeping(state):
             return
         self._kept = state.sequence
-        body = encode_state(structs.replace(state, messages=[], unread=len(state.places)))
+        body = encode_state(_to_keep(state))
         digest = hashlib.sha256(body).digest()
         snapshot = Snapshot(sequence=state.sequence, version=VERSION, body=digest + body)
         try:
@@ -153,6 +187,25 @@ async def _from_snapshot(session_id: str, store: Store) -> State | None:
         _log.warning("the snapshot of %s is not used, its log is read whole: %s", session_id, error)
         return None
     return state
+
+
+def _to_keep(state: State) -> State:
+    """The state without its messages, which the log has."""
+    return structs.replace(state, messages=[], unread=len(state.places))
+
+
+def problem_with(kept: Snapshot, state: State) -> str:
+    """What is wrong with a snapshot, where the log up to its event says this state; empty when nothing is.
+
+    One of another version is sound: it is passed over.
+    """
+    if kept.version != VERSION:
+        return ""
+    try:
+        said = _read_snapshot(kept, state.session_id)
+    except (msgspec.MsgspecError, ValueError) as error:
+        return str(error)
+    return "" if said == _to_keep(state) else "it is not what the events up to it say"
 
 
 def _read_snapshot(kept: Snapshot, session_id: str) -> State:

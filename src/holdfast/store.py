@@ -26,6 +26,7 @@ from msgspec import Struct
 
 from holdfast.errors import AccountsUnsupported, RosterUnsupported, TransactionUnsupported
 from holdfast.events import Event
+from holdfast.facts.budgets import EXACT
 
 
 class Head(Struct, frozen=True, kw_only=True):
@@ -68,6 +69,11 @@ class Account(Struct, frozen=True, kw_only=True):
     keys: tuple[str, ...] = ()
     """Those that have something set aside, in order."""
 
+    def has_room(self, amount: Decimal, ceiling: Decimal) -> bool:
+        """Whether so much more fits below this ceiling; of nothing more, whether anything would."""
+        used, limit = EXACT.add(self.used, self.reserved), EXACT.add(self.raised, ceiling)
+        return EXACT.add(used, amount) <= limit and (bool(amount) or used < limit)
+
 
 class Terms(Struct, frozen=True, kw_only=True, gc=False):
     """What an append says, in the same transaction, about its session's lease and about when something is owed."""
@@ -108,10 +114,10 @@ class Snapshot(Struct, frozen=True, kw_only=True):
 class Problem(Struct, frozen=True, kw_only=True):
     """Something wrong that looking through a whole store found."""
 
-    kind: Literal["damage", "gap", "event", "letter", "blob", "lease", "snapshot", "account"]
+    kind: Literal["damage", "gap", "event", "chain", "letter", "blob", "lease", "snapshot", "account"]
     """What it is about: the file itself; events that are missing; one that cannot be read or is not where it
-    belongs; a letter that cannot be read or is for nobody; a blob whose bytes changed; a lease that outlived its
-    clock; a snapshot of what is not there; an amount on an account that is none."""
+    belongs; one that is not what was written there; a letter that cannot be read or is for nobody; a blob whose bytes
+    changed; a lease that outlived its clock; a snapshot of what is not there; an amount on an account that is none."""
     where: str
     """A session, a session and the events in it (`session_…:4`, `session_…:4-9`) or a letter to it
     (`session_…:letter 7`), a blob's digest, or the file."""
@@ -143,7 +149,12 @@ class Store(Protocol):
         ...
 
     async def read(self, session_id: str, *, after: int = 0, limit: int = 1_000) -> list[Event]:
-        """Events with a sequence above `after`, in order, at most `limit`. An unknown session has none."""
+        """Events with a sequence above `after`, in order, at most `limit`. An unknown session has none.
+
+        A store that others can get at chains the events of a session (each row has a digest of its event and of the
+        chain before it), and holds what it returns against that. Raises `StoreCorrupt` when an event cannot be read, is
+        missing, also the one before the first, or is not the one that was written there.
+        """
         ...
 
     async def head(self, session_id: str) -> Head | None:
@@ -236,6 +247,11 @@ class Accounting(Protocol):
 
     async def accounts(self, prefix: str = "", *, limit: int = 1_000) -> list[Account]:
         """Accounts whose names begin with this, by name, without their keys."""
+        ...
+
+    async def holding(self, prefix: str, *, after: str = "", limit: int = 1_000) -> list[Account]:
+        """Accounts whose names come after `after`, by name, on which something is set aside under keys that begin with
+        this; of their keys those. It is asked every few seconds."""
         ...
 
     async def enter(self, entries: Sequence[Entry]) -> None:

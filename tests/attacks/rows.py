@@ -205,8 +205,12 @@ ROWS: dict[str, Proven | Later] = {
         by=(
             "test_archive.py::test_an_archive_with_a_line_missing_doubled_moved_or_changed_is_refused",
             "stores/test_sqlite_check.py::test_an_event_that_was_moved_leaves_a_gap_and_is_not_where_it_belongs",
+            "stores/test_chain.py::test_an_event_that_was_changed_is_refused_in_every_page_that_has_it",
+            "stores/test_chain.py::test_an_event_with_its_link_does_not_fit_into_another_session",
+            "stores/test_chain.py::test_an_event_that_was_rewritten_with_its_link_is_noticed_at_the_next",
+            "stores/test_chain.py::test_who_rewrites_the_whole_chain_is_told_by_a_link_that_was_kept_elsewhere",
+            "stores/postgres/test_postgres.py::test_an_event_that_was_changed_is_refused_in_every_page_that_has_it",
         ),
-        short="events are not chained: whoever can write the file can rewrite the words of one",
     ),
     "125": Proven(
         attack="a record is edited, cut short, flipped or swapped",
@@ -236,7 +240,6 @@ ROWS: dict[str, Proven | Later] = {
     "131": Proven(
         attack="an endpoint reports negative, missing or impossible usage",
         by=(f"{_BUDGETS}a_provider_that_reports_nothing_or_less_is_not_believed",),
-        short="one that reports too little is believed",
     ),
     "132": Proven(
         attack="a webhook's target redirects inwards",

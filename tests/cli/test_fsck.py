@@ -1,6 +1,7 @@
 """`holdfast fsck` on files that were really damaged."""
 
 import asyncio
+import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -8,10 +9,13 @@ from typing import Any
 
 import apsw
 import pytest
+from msgspec import structs
 
-from holdfast import Agent, Runtime, tool
+from holdfast import Agent, Runtime, SQLiteStore, history, tool
 from holdfast.drivers.sim import Sim, call, fail, say
+from holdfast.store import Snapshot
 from tests.cli.kit import ECHO, Cli
+from tests.forged import rechain
 
 
 @pytest.fixture
@@ -47,6 +51,10 @@ def test_a_sound_file_has_no_problems_and_is_not_changed(cli: Cli) -> None:
 DAMAGES = {
     "an event is missing": ("DELETE FROM events WHERE key = (1 << 32 | 3)", "gap"),
     "an event is no JSON": ("UPDATE events SET body = '{\"id\":' WHERE key = (1 << 32 | 3)", "event"),
+    "an event has other words": (
+        "UPDATE events SET body = replace(body, 'first', 'other') WHERE key = (1 << 32 | 2)",
+        "chain",
+    ),
     "a blob has other bytes": ("UPDATE blobs SET data = CAST('other' AS BLOB)", "blob"),
     "a turn ended twice": (
         "UPDATE events SET body = replace(ended.body, '\"sequence\":5', '\"sequence\":4') "
@@ -62,11 +70,47 @@ def test_each_damage_is_named_with_its_place_and_ends_with_exit_code_1(
 ) -> None:
     statement, kind = DAMAGES[case]
     damage(statement)
+    if kind == "log":
+        rechain(cli.db)
     problems = fsck(cli, 1)["problems"]
     assert {problem["kind"] for problem in problems} == {kind}
     text = cli("fsck", str(cli.db))
     assert text.exit_code == 1
     assert problems[0]["where"] in text.stdout
+
+
+def of_other_events(kept: Snapshot) -> Snapshot:
+    """Whole, and with another title than the log says."""
+    body = kept.body[32:].replace(b'"echo"', b'"else"')
+    return structs.replace(kept, body=hashlib.sha256(body).digest() + body)
+
+
+SNAPSHOTS: dict[str, tuple[Callable[[Snapshot], Snapshot], str]] = {
+    "sound": (lambda kept: kept, ""),
+    "of a newer release": (lambda kept: structs.replace(kept, version=kept.version + 1, body=b"?"), ""),
+    "changed": (lambda kept: structs.replace(kept, body=kept.body + b" "), "its bytes have changed"),
+    "of other events": (of_other_events, "it is not what the events up to it say"),
+}
+
+
+@pytest.mark.parametrize("case", SNAPSHOTS)
+async def test_a_snapshot_is_held_against_the_events_it_was_made_of(
+    case: str, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(history, "WORTH", 3)
+    spoil, problem = SNAPSHOTS[case]
+    async with Runtime(cli.db) as runtime:
+        session = await runtime.session(Agent(name="echo", model=Sim.always("Hi.")))
+        await session.run("Go.")
+    store = SQLiteStore(cli.db)
+    await store.open()
+    kept = await store.load_snapshot(session.id)
+    assert kept is not None
+    await store.save_snapshot(session.id, spoil(kept))
+    await store.close()
+    found = (await asyncio.to_thread(fsck, cli, 1 if problem else 0))["problems"]
+    assert [(it["kind"], it["where"]) for it in found] == [("snapshot", session.id)] * bool(problem)
+    assert all(problem in it["message"] for it in found)
 
 
 def test_a_call_without_an_outcome_in_a_turn_that_ended_is_a_problem(cli: Cli) -> None:
@@ -78,6 +122,7 @@ def test_a_call_without_an_outcome_in_a_turn_that_ended_is_a_problem(cli: Cli) -
     reply["data"]["message"]["content"].append(call)
     connection.execute("UPDATE events SET body = ? WHERE key = (1 << 32 | 4)", (json.dumps(reply),))
     connection.close()
+    rechain(cli.db)
     messages = [problem["message"] for problem in fsck(cli, 1)["problems"]]
     assert "turn.1.0 has no outcome" in messages
 

@@ -1,6 +1,7 @@
 """What another process does with a session of the database in argv[2], as the owner named in argv[3].
 
-race SECONDS HOLD   claim `session_a` again and again; under each claim append who holds it, then let go
+race TIMES HOLD     wait for a line on stdin, then claim `session_a` so many times; under each claim append who holds
+                    it, then let go
 hold HOLD           claim `session_a`, wait for a line on stdin, then append
 ask                 claim `session_a` once
 """
@@ -20,15 +21,18 @@ def say(*words: object) -> None:
     sys.stdout.flush()
 
 
-async def race(store: SQLiteStore, owner: str, seconds: str, hold: str) -> None:
-    """Says `claimed EPOCH FROM TO` (nanoseconds) for each claim, and `fenced EPOCH` when somebody took over."""
-    end = time.monotonic() + float(seconds)
-    while time.monotonic() < end:
+async def race(store: SQLiteStore, owner: str, times: str, hold: str) -> None:
+    """Says `ready`, then `claimed EPOCH FROM TO` (nanoseconds) for each claim, `fenced EPOCH` if somebody took over."""
+    say("ready")
+    sys.stdin.readline()
+    claims = 0
+    while claims < int(times):
         try:
             epoch = await store.claim("session_a", owner=owner, hold=float(hold))
         except SessionHeld:
             await asyncio.sleep(0)
             continue
+        claims += 1
         begun = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
         head = await store.head("session_a")
         assert head is not None

@@ -15,6 +15,7 @@ import shutil
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -28,6 +29,7 @@ from holdfast.errors import StoreError
 from holdfast.events import Event, encode_event
 from holdfast.store import Snapshot, Terms, digest_of
 from holdfast.stores import boot_clock, sqlite_file, sqlite_writer
+from holdfast.stores.chain import beginning, links
 from holdfast.stores.sqlite import SQLiteStore
 from holdfast.testing import problems_in
 from holdfast.testing.said import said
@@ -226,8 +228,10 @@ def _first_version(path: Path, events: list[Event], blob: bytes) -> None:
         "INSERT INTO sessions (number, id, sequence, epoch, created_at, updated_at) VALUES (1, ?, ?, 1, 0, 0)"
     )
     file.execute(insert, (events[0].session_id, len(events)))
-    bodies = [((1 << 32) + event.sequence, encode_event(event).decode()) for event in events]
-    file.executemany("INSERT INTO events VALUES (?, ?)", bodies)
+    bodies = [encode_event(event) for event in events]
+    chain = links(beginning(events[0].session_id), bodies)
+    rows = zip(count((1 << 32) + 1), chain, [body.decode() for body in bodies], strict=False)
+    file.executemany("INSERT INTO events VALUES (?, ?, ?)", rows)
     file.execute("INSERT INTO blobs VALUES (?, ?)", (digest_of(blob), blob))
     file.close()
 

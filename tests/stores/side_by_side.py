@@ -261,6 +261,7 @@ class SideBySide(RuleBasedStateMachine):
         for name in ("ann", "acme:Ünï"):
             self.same(partial(_account, name), side)
         self.same(lambda store, _: accounting_of(store).accounts("a"), side)
+        self.same(lambda store, _: accounting_of(store).holding(""), side)
 
     @rule(name=NAMES, after=PAGES, limit=PAGES, side=SIDE)
     def read(self, name: str, after: int, limit: int, side: bool) -> None:

@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import AsyncIterator
 from itertools import pairwise
 from pathlib import Path
@@ -21,6 +22,7 @@ from holdfast.stores.boot_clock import NANOSECONDS, BootClock
 from holdfast.stores.sqlite import SQLiteStore
 from holdfast.testing.lease_contract import claim_refused, taken_over
 from holdfast.testing.said import START, said, texts
+from tests.timing import Stopwatch
 
 PROGRAM = str(Path(__file__).with_name("claiming_process.py"))
 
@@ -154,7 +156,7 @@ async def test_cp56_a_process_with_another_wall_clock_sees_the_same_leases(
 async def test_cp10_cp28_of_two_processes_one_holds_the_session_at_a_time(store: SQLiteStore) -> None:
     told = await raced(store, hold="60")
     holdings = sorted((int(begun), int(ended)) for _, what, _, *(begun, ended) in told if what == "claimed")
-    assert len(holdings) == len(told) > 20
+    assert len(holdings) == len(told)
     assert all(earlier[1] < later[0] for earlier, later in pairwise(holdings))
 
 
@@ -162,20 +164,26 @@ async def test_cp10_cp28_no_two_processes_hold_one_epoch_though_leases_run_out_a
     store: SQLiteStore,
 ) -> None:
     told = await raced(store, hold="0.0001")
-    assert len(told) > 20
     assert {what for _, what, *_ in told} <= {"claimed", "fenced"}
 
 
 async def raced(store: SQLiteStore, hold: str) -> list[list[str]]:
     """What two processes said that claimed a session as often as they could. Every claim is checked with the log."""
-    rivals = {owner: started("race", store.path, owner, "1.5", hold) for owner in ("ann", "bob")}
+    rivals = {owner: started("race", store.path, owner, "150", hold) for owner in ("ann", "bob")}
+    for rival in rivals.values():
+        assert rival.stdout is not None
+        assert await asyncio.to_thread(rival.stdout.readline) == "ready\n"
+    for rival in rivals.values():
+        assert rival.stdin is not None
+        rival.stdin.write("go\n")
+        rival.stdin.flush()
     told = []
     for owner, rival in rivals.items():
         output = (await asyncio.to_thread(rival.communicate))[0]
         told += [[owner, *line.split()] for line in output.splitlines()]
     epochs = [int(epoch) for _, _, epoch, *_ in told]
     assert len(set(epochs)) == len(epochs), "an epoch was given twice"
-    assert {owner for owner, *_ in told} == {"ann", "bob"}
+    assert Counter(owner for owner, *_ in told) == {"ann": 150, "bob": 150}
     written = [word.split() for word in (await texts(store, "session_a", limit=100_000))[1:]]
     claimed = {int(epoch): owner for owner, what, epoch, *_ in told if what == "claimed"}
     assert {int(epoch): owner for owner, epoch in written} == claimed
@@ -187,7 +195,7 @@ async def raced(store: SQLiteStore, hold: str) -> list[list[str]]:
 async def test_cp32_cp78_a_process_that_slept_through_its_lease_cannot_write_any_more(
     store: SQLiteStore,
 ) -> None:
-    holder = started("hold", store.path, "ann", "1.0")
+    holder = started("hold", store.path, "ann", "600")
     assert holder.stdin is not None
     assert holder.stdout is not None
     told = (await asyncio.to_thread(holder.stdout.readline)).split()
@@ -195,6 +203,7 @@ async def test_cp32_cp78_a_process_that_slept_through_its_lease_cannot_write_any
     holder.send_signal(signal.SIGSTOP)
     assert (await claim_refused(store, "session_a", owner="bob")).owner == "ann"
     assert await store.due(START) == []
+    await store.renew("ann", 0.2)  # the last that is heard of it
     epoch = await taken_over(store, "session_a", owner="bob", hold=60)
     assert epoch == 3
     holder.send_signal(signal.SIGCONT)
@@ -207,15 +216,15 @@ async def test_cp32_cp78_a_process_that_slept_through_its_lease_cannot_write_any
 async def test_cp77_a_process_that_is_killed_keeps_others_away_no_longer_than_its_lease(
     store: SQLiteStore,
 ) -> None:
-    with started("hold", store.path, "ann", "1.0") as holder:
+    with started("hold", store.path, "ann", "3.0") as holder:
         assert holder.stdout is not None
         await asyncio.to_thread(holder.stdout.readline)
         holder.kill()
     with pytest.raises(SessionHeld):
         await store.claim("session_a", owner="bob")
-    begun = time.monotonic()
-    assert await taken_over(store, "session_a", owner="bob") == 3
-    assert time.monotonic() - begun < 1.5
+    with Stopwatch() as watch:
+        assert await taken_over(store, "session_a", owner="bob") == 3
+    assert watch.seconds < 3.5
     assert await store.due(START) == []
 
 

@@ -70,7 +70,7 @@ async def test_transactions_take_turns(bank: FileBank) -> None:
         assert await transaction.seal()
         await transaction.append(name, said(name, 2, "two"), expected=1, epoch=1)
 
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         await asyncio.gather(*[take(number) for number in range(20)])
     assert await balances(bank) == {"ana": 80, "ben": 0}
 

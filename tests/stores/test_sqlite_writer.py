@@ -301,7 +301,7 @@ async def test_a_cancelled_close_still_closes(tmp_path: Path) -> None:
     await asyncio.sleep(0)
     closing.cancel()
     assert await asyncio.gather(*under_way) == [None] * 20
-    for _ in range(500):
+    for _ in range(3_000):
         if set(threading.enumerate()) == before:
             break
         await asyncio.sleep(0.01)

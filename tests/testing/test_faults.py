@@ -26,9 +26,10 @@ from holdfast.testing import (
     run_virtual,
 )
 from holdfast.testing.client import session_of
-from holdfast.testing.faults import Boundaries, BoundedStore, Operation
+from holdfast.testing.faults import Boundaries, BoundedStore
 from holdfast.testing.letter_contract import left_in, letter
 from holdfast.testing.said import said, said_in, texts
+from holdfast.testing.wrapped import Operation
 
 
 class WrappedContract(StoreContract):

@@ -32,8 +32,9 @@ class Report(Struct, frozen=True, kw_only=True):
 def fsck(file: Place, as_json: bool) -> None:
     """Read everything in a database, and tell what is wrong with it.
 
-    Pages, missing and unreadable events, blobs whose bytes changed; then every session's log: each turn ends once, and
-    each call has one outcome. Changes nothing, and works while others write. Exit code 1 when there are problems.
+    Pages; events that are missing, changed or unreadable; blobs whose bytes changed; then every session's log: each
+    turn ends once, each call has one outcome, and its snapshot says what its events say. Changes nothing, and works
+    while others write. Exit code 1 when there are problems.
 
     FILE may be the URL of a Postgres database ($HOLDFAST_DB keeps it out of the list of processes). Its pages are the
     server's to check; everything else is looked at, session by session.

@@ -12,6 +12,7 @@ from holdfast import Event, Store
 from holdfast.archive import blobs_of
 from holdfast.errors import StoreCorrupt, UnknownBlob
 from holdfast.fold import fold
+from holdfast.history import problem_with
 from holdfast.testing import problems_in
 
 PAGE = 1_000
@@ -22,7 +23,7 @@ MANY = 1_000_000
 class Finding(Struct, frozen=True, kw_only=True):
     """Something that was found."""
 
-    kind: Literal["damage", "gap", "event", "letter", "blob", "lease", "snapshot", "account", "log"]
+    kind: Literal["damage", "gap", "event", "chain", "letter", "blob", "lease", "snapshot", "account", "log"]
     """As in `holdfast.store.Problem`; `log`: events that contradict each other."""
     where: str
     message: str
@@ -56,7 +57,11 @@ class Survey:
             found = self.log(session_id, events)
         for event in events:
             found += [it for digest in blobs_of(event) for it in await self._blob(digest, event)]
-        return found + await self._letters(session_id) + await self._snapshot(session_id)
+        return (
+            found
+            + await self._letters(session_id)
+            + await self._snapshot(session_id, [] if found else events)
+        )
 
     async def _events(self, session_id: str, last: int) -> tuple[list[Event], list[Finding]]:
         events: list[Event] = []
@@ -64,7 +69,8 @@ class Survey:
         after = 0
         while after < last:
             page, problem = await self._page(session_id, after, last)
-            found += problem
+            if [it.message for it in problem] != [it.message for it in found[-1:]]:
+                found += problem  # else the event before this one is missing, which was told
             for event in page:
                 found += _misplaced(session_id, event, after)
                 after = max(after + 1, event.sequence)
@@ -124,12 +130,17 @@ class Survey:
             if letter.event.sequence != 0 or letter.event.session_id != session_id
         ]
 
-    async def _snapshot(self, session_id: str) -> list[Finding]:
+    async def _snapshot(self, session_id: str, events: list[Event]) -> list[Finding]:
+        """What is wrong with the session's snapshot; it is held against these events, where they reach so far."""
         snapshot, head = await self._store.load_snapshot(session_id), await self._store.head(session_id)
-        if snapshot is None or head is None or snapshot.sequence <= head.sequence:
+        if snapshot is None or head is None:
             return []
-        message = f"a snapshot of event {snapshot.sequence}, which is not there; delete the snapshot"
-        return [Finding(kind="snapshot", where=session_id, message=message)]
+        upto, message = snapshot.sequence, ""
+        if upto > head.sequence:
+            message = f"a snapshot of event {upto}, which is not there; delete the snapshot"
+        elif upto <= len(events) and (wrong := problem_with(snapshot, fold(session_id, events[:upto]))):
+            message = f"its snapshot of event {upto} is wrong: {wrong}; delete the snapshot"
+        return [Finding(kind="snapshot", where=session_id, message=message)] if message else []
 
     async def leases(self) -> list[Finding]:
         """Sessions that owe something and that no worker may take up."""

@@ -136,6 +136,7 @@ async def _owing(runtime: Runtime) -> AsyncIterator[str]:
     """What is due; then what somebody holds, should he be dead."""
     now = datetime.now(UTC)
     due = await runtime.store.due(now, limit=1_000_000)
+    due += [it for it in await runtime.accounts.unblocked() if it not in due]
     for session_id in due:
         yield session_id
     heads = await runtime.sessions(limit=RECENT)

@@ -4,11 +4,13 @@ Each store keeps the contract in `holdfast.store`; `holdfast.testing` has its su
 
 accept.py          what every store asks before it takes an append, a claim or a letter, and how it words a refusal
 accounts.py        what entries make of accounts, and accounts in memory
+chain.py           what ties the events of a session to each other, and tells when one was changed
 bell.py            what somebody who waits for a write hears
 memory.py          `MemoryStore`: in this process, for as long as it lives
 sqlite.py          `SQLiteStore`: one file, durable before acknowledged
 sqlite_threads.py  its two threads, one reading and one writing, and how it notices what others write
 sqlite_writer.py   the writing one: group commit, and what a failing disk comes to
+sqlite_log.py      logs in its file: appends, and events read back
 sqlite_transaction.py    a tool's transaction, which has that thread to itself
 sqlite_rows.py     what its rows can hold, and how it is written in them
 sqlite_accounts.py    accounts in it

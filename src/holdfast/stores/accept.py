@@ -77,6 +77,13 @@ def check_account(name: str) -> None:
         raise UsageError(f"{name[:80]!r} cannot name an account: give 1 to {LONGEST_NAME} bytes of text")
 
 
+def check_raise(name: str, amount: Decimal) -> None:
+    """Raise `UsageError` for an account that nothing can be added to the ceilings of, or an amount that is none."""
+    check_account(name)
+    if not amount.is_finite():
+        raise UsageError(f"{amount} cannot be added to the ceilings of {name}: give a finite decimal")
+
+
 def exceeded(entry: Entry, used: Decimal, raised: Decimal) -> AccountExceeded | None:
     """Why this entry does not fit on an account that has so much used and set aside; None when it does."""
     if entry.ceiling is None:

@@ -33,6 +33,10 @@ class BootClock:
         """What `now` will be so many seconds from now."""
         return self.now() + int(min(seconds, LONGEST) * NANOSECONDS)
 
+    def lease(self, owner: str, hold: float) -> tuple[str | None, int | None, str | None]:
+        """What a row says of a lease of so many seconds that begins now: by whom, until when, since which start."""
+        return (owner, self.after(hold), self.boot) if hold else (None, None, None)
+
 
 @cache
 def _boot() -> str:

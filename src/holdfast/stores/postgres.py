@@ -33,15 +33,18 @@ from holdfast.stores.accept import (
     check_instant,
     check_lease,
     check_letter,
+    check_raise,
     check_terms,
     closed,
     held,
     stale,
     unknown,
 )
+from holdfast.stores.chain import verified
 from holdfast.stores.postgres_accounts import enter
 from holdfast.stores.postgres_listener import PostgresListener
 from holdfast.stores.postgres_rows import (
+    as_it_is,
     bounded,
     checked,
     findable,
@@ -164,16 +167,11 @@ class PostgresStore:
         )
 
     async def read(self, session_id: str, *, after: int = 0, limit: int = 1_000) -> list[Event]:
-        """See `Store.read`. Raises `StoreCorrupt` when an event is missing or cannot be read."""
-        start = bounded(after)
-        rows = await self._rows(self._sql.read, findable(session_id), start, bounded(limit))
-        bodies = [row[0] for row in rows]
-        events = await _off_the_loop(_decoded, bodies, sum(map(len, bodies)))
-        if events and events[-1].sequence != start + len(events):
-            raise StoreCorrupt(
-                f"events of {session_id} after {start} are missing in {self._server}; restore a backup"
-            )
-        return events
+        """See `Store.read`."""
+        start, name = bounded(after), findable(session_id)
+        rows = await self._rows(self._sql.read, name, start, bounded(limit) + (start > 0))
+        check = partial(verified, name or "", start, place=str(self._server))
+        return await _off_the_loop(check, rows, sum(len(row["body"] or b"") for row in rows))
 
     async def head(self, session_id: str) -> Head | None:
         """See `Store.head`."""
@@ -286,8 +284,16 @@ class PostgresStore:
 
     async def accounts(self, prefix: str = "", *, limit: int = 1_000) -> list[Account]:
         """See `Accounting.accounts`."""
-        rows = await self._rows(self._sql.accounts, findable(prefix), bounded(limit))
+        rows = await self._rows(self._sql.accounts, as_it_is(prefix), bounded(limit))
         return [Account(name=row[0], used=row[1], raised=row[2], reserved=row[3]) for row in rows]
+
+    async def holding(self, prefix: str, *, after: str = "", limit: int = 1_000) -> list[Account]:
+        """See `Accounting.holding`."""
+        rows = await self._rows(self._sql.holding, as_it_is(prefix), as_it_is(after), bounded(limit))
+        return [
+            Account(name=name, used=used, raised=raised, reserved=reserved, keys=tuple(keys))
+            for name, used, raised, keys, reserved in rows
+        ]
 
     async def enter(self, entries: Sequence[Entry]) -> None:
         """See `Accounting.enter`."""
@@ -297,7 +303,7 @@ class PostgresStore:
 
     async def raise_account(self, name: str, amount: Decimal) -> Account:
         """See `Accounting.raise_account`. When the server stays away in the middle, it may have been done."""
-        check_account(name)
+        check_raise(name, amount)
         await self._row(self._sql.raise_account, name, amount, uuid4())
         return await self.account(name)
 

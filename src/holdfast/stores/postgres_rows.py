@@ -88,6 +88,15 @@ def findable(name: str) -> str | None:
         return None
 
 
+def as_it_is(text: str) -> str | None:
+    """The text, or None when no row can hold it: the names of accounts, and their keys, are not written otherwise."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return None
+    return None if "\0" in text else text
+
+
 def checked(body: bytes) -> bytes:
     if len(body) > LARGEST:
         raise NotEncodable(

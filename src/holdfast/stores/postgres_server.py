@@ -65,6 +65,7 @@ class Queries(NamedTuple):
     owners: str
     discard: str
     read: str
+    event: str
     head: str
     heads: str
     save: str
@@ -73,6 +74,7 @@ class Queries(NamedTuple):
     blob: str
     account: str
     accounts: str
+    holding: str
     enter: str
     raise_account: str
     enlist: str

@@ -183,7 +183,7 @@ class PostgresTransaction:
         async def look(connection: Any) -> Any:
             async with connection.transaction():
                 await connection.fetchrow(self._sql.stand_still, append.key)
-                return await connection.fetchrow(self._sql.read, append.key, append.expected, 1)
+                return await connection.fetchrow(self._sql.event, append.key, append.expected + 1)
 
         try:
             row = await self._server.ask(self._questions, look)

@@ -12,6 +12,7 @@ from asyncio import Future
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from decimal import Decimal
+from functools import partial
 from threading import Event as Flag
 from typing import TypeVar
 
@@ -33,26 +34,24 @@ from holdfast.store import (
     digest_of,
 )
 from holdfast.stores import sqlite_accounts as books
+from holdfast.stores import sqlite_log as logs
 from holdfast.stores.accept import (
-    FIRST_EPOCH,
     check_account,
     check_alone,
-    check_events,
     check_instant,
     check_lease,
     check_letter,
-    check_terms,
+    check_raise,
     closed,
     held,
-    refusal,
     stale,
     unknown,
 )
 from holdfast.stores.boot_clock import NANOSECONDS, BootClock
 from holdfast.stores.sqlite_check import problems
 from holdfast.stores.sqlite_file import SQLiteFile, queries
-from holdfast.stores.sqlite_roster import enlist, roster, row_of
-from holdfast.stores.sqlite_rows import FAR, LAST, bounded, checked, findable, head_row, microseconds, taking
+from holdfast.stores.sqlite_roster import enlist, roster
+from holdfast.stores.sqlite_rows import bounded, checked, findable, head_row, microseconds, taking
 from holdfast.stores.sqlite_threads import SQLiteThreads
 
 T = TypeVar("T")
@@ -112,57 +111,17 @@ class SQLiteStore:
     ) -> Future[None]:
         """See `Store.append`. Events are encoded here, in the caller's thread."""
         writer = self._ready().writer()
-        return writer.submit(self._appending(session_id, events, expected, epoch, terms))
+        return writer.submit(logs.appending(self._clock, session_id, events, expected, epoch, terms))
 
     def transaction(self) -> Transaction:
         """See `Transactional.transaction`. It has four seconds, and two between statements; all other writes wait."""
-        return self._ready().lend(self._appending)
-
-    def _appending(
-        self, session_id: str, events: Sequence[Event], expected: int, epoch: int, terms: Terms
-    ) -> Callable[[apsw.Cursor], None]:
-        check_events(session_id, events, expected)
-        check_terms(terms)
-        bodies = [checked(encode_event(event)) for event in events]
-        created, updated = microseconds(events[0].ts), microseconds(events[-1].ts)
-        due = None if terms.due is None else microseconds(terms.due)
-        taken = terms.taken and taking(session_id, terms.taken)
-        entries = terms.entries
-
-        def append(cursor: apsw.Cursor) -> None:
-            end, current = min(expected, FAR), min(epoch, LAST)  # what no row has is refused like any other
-            last = end + len(bodies)
-            said = (due, *self._lease(terms.owner, terms.hold))
-            pages = books.check(cursor, entries, session_id, (end, current)) if entries else None
-            if expected == 0 and epoch == FIRST_EPOCH:
-                number = cursor.execute(SQL.create, (session_id, last, epoch, created, updated, *said)).get
-            else:
-                number = cursor.execute(SQL.advance, (session_id, end, current, last, updated, *said)).get
-            if number is None:
-                sequence, current = cursor.execute(SQL.standing, (session_id,)).get or (0, FIRST_EPOCH)
-                raise refusal(session_id, sequence=sequence, current=current, expected=expected, epoch=epoch)
-            cursor.executemany(SQL.add, enumerate(bodies, (number << 32) + expected + 1))
-            if taken:
-                cursor.executemany(SQL.take, taken)
-            if pages:
-                books.enter(cursor, pages)
-
-        return append
+        return self._ready().lend(partial(logs.appending, self._clock))
 
     async def read(self, session_id: str, *, after: int = 0, limit: int = 1_000) -> list[Event]:
-        """See `Store.read`. Raises `StoreCorrupt` when an event is missing or cannot be read."""
-        start = bounded(after)
-
-        def read(reading: apsw.Connection) -> list[Event]:
-            rows = reading.execute(SQL.read, (findable(session_id), start, bounded(limit)))
-            events = [decode_event(body or b"") for (body,) in rows]  # a damaged row may hold none
-            if events and events[-1].sequence != start + len(events):
-                raise StoreCorrupt(
-                    f"events of {session_id} after {start} are missing in {self.path}; restore a backup"
-                )
-            return events
-
-        return await self._ready().ask(read)
+        """See `Store.read`."""
+        return await self._ready().ask(
+            lambda reading: logs.events(reading, self.path, session_id, after, limit)
+        )
 
     async def head(self, session_id: str) -> Head | None:
         """See `Store.head`."""
@@ -180,7 +139,7 @@ class SQLiteStore:
 
         def claim(cursor: apsw.Cursor) -> int:
             name, now = findable(session_id), self._clock.now()
-            lease = self._lease(owner, hold)
+            lease = self._clock.lease(owner, hold)
             epoch = cursor.execute(SQL.claim, (name, *lease, owner, now, self._clock.boot)).get
             if epoch is None:
                 holder, until = cursor.execute(SQL.holder, (name,)).get or (None, 0)
@@ -201,10 +160,6 @@ class SQLiteStore:
             cursor.execute(SQL.renew, (owner, clock.now(), clock.boot, clock.after(hold)))
 
         await writer.submit(renew)
-
-    def _lease(self, owner: str, hold: float) -> tuple[str | None, int | None, str | None]:
-        """What a row says of a lease that begins now."""
-        return (owner, self._clock.after(hold), self._clock.boot) if hold else (None, None, None)
 
     async def due(self, now: datetime, *, limit: int = 100) -> list[str]:
         """See `Store.due`."""
@@ -343,7 +298,14 @@ class SQLiteStore:
 
     async def accounts(self, prefix: str = "", *, limit: int = 1_000) -> list[Account]:
         """See `Accounting.accounts`."""
-        return await self._ready().ask(lambda reading: books.accounts(reading, prefix, bounded(limit)))
+        return await self._ready().ask(
+            lambda reading: books.accounts(reading, findable(prefix), bounded(limit))
+        )
+
+    async def holding(self, prefix: str, *, after: str = "", limit: int = 1_000) -> list[Account]:
+        """See `Accounting.holding`."""
+        names = findable(prefix), findable(after)
+        return await self._ready().ask(lambda reading: books.holding(reading, *names, bounded(limit)))
 
     async def enter(self, entries: Sequence[Entry]) -> None:
         """See `Accounting.enter`."""
@@ -352,13 +314,12 @@ class SQLiteStore:
 
     async def raise_account(self, name: str, amount: Decimal) -> Account:
         """See `Accounting.raise_account`."""
-        check_account(name)
+        check_raise(name, amount)
         return await self._ready().writer().submit(lambda cursor: books.raise_account(cursor, name, amount))
 
     async def enlist(self, listing: Listing) -> bool:
         """See `Rostering.enlist`."""
-        row = row_of(listing)
-        return await self._ready().writer().submit(lambda cursor: enlist(cursor, row))
+        return await self._ready().writer().submit(lambda cursor: enlist(cursor, listing))
 
     async def roster(self) -> list[Listing]:
         """See `Rostering.roster`."""

@@ -37,10 +37,12 @@ def enter(cursor: apsw.Cursor, pages: Pages) -> None:
     for name, page in pages.items():
         before = _page(cursor, name)
         cursor.execute(SQL.used, (name, str(page.used)))
-        for key in before.held.keys() - page.held.keys():
-            cursor.execute(SQL.release, (name, key))
-        for key in page.held.keys() - before.held.keys():
-            cursor.execute(SQL.reserve, (name, key, str(page.held[key])))
+        for key, amount in before.held.items():
+            if page.held.get(key) != amount:
+                cursor.execute(SQL.release, (name, key))
+        for key, amount in page.held.items():
+            if before.held.get(key) != amount:
+                cursor.execute(SQL.reserve, (name, key, str(amount)))
 
 
 def enter_alone(cursor: apsw.Cursor, entries: Sequence[Entry]) -> None:

@@ -5,7 +5,7 @@ Reads everything, in one transaction, and changes nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from decimal import Decimal
 from itertools import islice
 from threading import Event as Flag
@@ -15,6 +15,7 @@ import apsw
 from holdfast.errors import StoreCorrupt
 from holdfast.events import decode_event
 from holdfast.store import Problem, digest_of
+from holdfast.stores.chain import MISFIT, beginning, link
 from holdfast.stores.sqlite_file import SQLiteFile, queries
 
 SQL = queries()
@@ -60,19 +61,22 @@ def _logs(reading: apsw.Connection, boot: str) -> Iterator[Problem]:
     """Each session's row against its events."""
     last: dict[int, int] = {}
     names: dict[int, str] = {}
-    ends: dict[int, int] = {}
+    ends: dict[int, tuple[int, bytes]] = {}
     for number, name, sequence, owner, held_boot in reading.execute(SQL.every_session):
         names[number], last[number] = name, sequence
         if owner is not None and held_boot != boot:
             message = f"held by {owner!r} since before the machine last started; that no longer keeps anybody from it"
             yield Problem(kind="lease", where=name, message=message)
-    for number, sequence, body in reading.execute(SQL.every_event):
+    for number, sequence, chain, body in reading.execute(SQL.every_event):
         name = names.setdefault(number, "")
-        yield from _missing(name, ends.get(number, 0), sequence - 1)
-        yield from _event(name, sequence, body)
-        ends[number] = sequence
+        end, before = ends.get(number) or (0, beginning(str(name)))  # a damaged row may hold anything
+        yield from _missing(name, end, sequence - 1)
+        sound = yield from _event(name, sequence, body)
+        if sound and number in last and end + 1 == sequence and link(before, body) != chain:
+            yield Problem(kind="chain", where=f"{name}:{sequence}", message=MISFIT)
+        ends[number] = sequence, chain if isinstance(chain, bytes) else b""
     for number, name in names.items():
-        end = ends.get(number, 0)
+        end, _ = ends.get(number) or (0, b"")
         if number not in last:
             message = f"events up to {end} of session number {number}, which has no row"
             yield Problem(kind="event", where=f"number {number}", message=message)
@@ -89,16 +93,19 @@ def _missing(name: str, end: int, last: int) -> Iterator[Problem]:
         yield Problem(kind="gap", where=where, message="missing; restore a backup")
 
 
-def _event(name: str, sequence: int, body: bytes | None) -> Iterator[Problem]:
+def _event(name: str, sequence: int, body: bytes | None) -> Generator[Problem, None, bool]:
+    """What is wrong with it by itself; whether nothing is."""
     where = f"{name}:{sequence}"
     try:
         event = decode_event(body or b"")
     except StoreCorrupt as error:
         yield Problem(kind="event", where=where, message=f"{error}; restore a backup")
-        return
+        return False
     if event.sequence != sequence or (name and event.session_id != name):
         message = f"says it is event {event.sequence} of {event.session_id}; restore a backup"
         yield Problem(kind="event", where=where, message=message)
+        return False
+    return True
 
 
 def _letters(reading: apsw.Connection) -> Iterator[Problem]:

@@ -61,7 +61,9 @@ class Queries(NamedTuple):
     """The statements in `queries/sqlite.sql`, by name."""
 
     create: str
+    follow: str
     advance: str
+    advance_anew: str
     add: str
     claim: str
     holder: str
@@ -92,6 +94,7 @@ class Queries(NamedTuple):
     used: str
     raised: str
     accounts: str
+    holding: str
     every_account: str
     enlist: str
     roster: str

@@ -28,6 +28,7 @@ from holdfast.errors import HoldfastError, StoreError, TransactionLost, UsageErr
 from holdfast.events import Event
 from holdfast.store import FREE, Terms
 from holdfast.stores.sqlite_file import queries
+from holdfast.stores.sqlite_log import Append
 from holdfast.stores.sqlite_writer import SQLiteWriter
 
 T = TypeVar("T")
@@ -44,7 +45,6 @@ SEALED = 60.0
 STEPS = 20_000
 """Instructions of SQLite between two looks at the clock, below a millisecond."""
 
-Append = Callable[[apsw.Cursor], None]
 Appending = Callable[[str, Sequence[Event], int, int, Terms], Append]
 """Makes an append of its arguments; raises when they cannot be appended."""
 

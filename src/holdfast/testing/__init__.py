@@ -29,12 +29,13 @@ crash_report.py    the table, and the problems
 from holdfast.testing.approver import Answer, ScriptedApprover, approve, deny, ignore
 from holdfast.testing.clock import VirtualClock, VirtualLoop, run_virtual
 from holdfast.testing.crashtest import CrashProblem, CrashReport, ToolTally, crashtest
-from holdfast.testing.faults import CrashingStore, FailingStore, SlowStore, WrappedStore
+from holdfast.testing.faults import CrashingStore, FailingStore, SlowStore
 from holdfast.testing.invariants import problems_in
 from holdfast.testing.ledger import Ledger
 from holdfast.testing.payments import Purse
 from holdfast.testing.simulation import Crash, Simulation, Standstill, crash
 from holdfast.testing.store_contract import StoreContract
+from holdfast.testing.wrapped import WrappedStore
 
 __all__ = [
     "Answer",

@@ -128,6 +128,16 @@ class AccountContract(LetterContract):
             await enter(store, 2, reserve("one", "6", ceiling="5"))
             assert (await books.raise_account("ann", Decimal(-1))).raised == Decimal("0.5")
 
+    async def test_what_is_settled_and_set_aside_anew_at_once_is_what_is_set_aside(self) -> None:
+        async with self.store() as store:
+            books = accounting(store)
+            await begin(store, "session_a")
+            await enter(store, 2, reserve("one", "5"))
+            await enter(store, 3, settle("one", "4"), reserve("one", "0.5"))
+            assert await books.account("ann") == standing(used="4", reserved="0.5", keys=("one",))
+            await books.enter([settle("one", "0"), reserve("one", "2")])
+            assert await books.account("ann") == standing(used="4", reserved="2", keys=("one",))
+
     async def test_accounts_are_found_by_the_beginning_of_their_names_whatever_is_in_them(self) -> None:
         names = ["a\\b", "a\\\\b", "a%_b", "á b", "👩\u2028"]
         async with self.store() as store:

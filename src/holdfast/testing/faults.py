@@ -19,12 +19,9 @@ from typing import Literal, TypeVar
 
 from holdfast.errors import StoreError
 from holdfast.events import Event
-from holdfast.store import (
-    Store,
-)
+from holdfast.store import Store
 from holdfast.testing.simulation import Standstill, crash
-from holdfast.testing.wrapped import Operation as Operation
-from holdfast.testing.wrapped import WrappedStore as WrappedStore
+from holdfast.testing.wrapped import Operation, WrappedStore
 
 T = TypeVar("T")
 

@@ -177,6 +177,24 @@ class StoreContract(RosterContract):
                     limit,
                 )
 
+    async def test_every_page_of_a_log_is_that_part_of_the_whole_however_it_was_written(self) -> None:
+        written = said("session_a", 1, *"abcdef", "g" * 100_000, "h")
+        async with self.store() as store:
+            one = store.append("session_a", written[:1], expected=0, epoch=1)
+            two = store.append("session_a", written[1:4], expected=1, epoch=1)
+            await asyncio.gather(
+                one, two, store.append("session_b", said("session_b", 1, "x"), expected=0, epoch=1)
+            )
+            epoch = await store.claim("session_a")
+            late = store.append("session_a", said("session_a", 5, "no", "no"), expected=4, epoch=1)
+            last = store.append("session_a", written[4:], expected=4, epoch=epoch)
+            results = await asyncio.gather(late, last, return_exceptions=True)
+            assert [type(result) for result in results] == [StaleEpoch, type(None)]
+            for after in range(9):
+                for limit in range(9):
+                    page = await store.read("session_a", after=after, limit=limit)
+                    assert page == written[after : after + limit], (after, limit)
+
     async def test_a_session_that_does_not_exist_has_no_events_and_no_head(self) -> None:
         async with self.store() as store:
             for name in ("session_a", "", "\udc80", "a\x00b"):

@@ -49,6 +49,7 @@ Operation = Literal[
     "get_blob",
     "account",
     "accounts",
+    "holding",
     "enter",
     "raise_account",
     "enlist",
@@ -177,6 +178,11 @@ class WrappedStore:
     async def accounts(self, prefix: str = "", *, limit: int = 1_000) -> list[Account]:
         """See `Accounting.accounts`."""
         return await self._ask("accounts", partial(accounting_of(self.store).accounts, prefix, limit=limit))
+
+    async def holding(self, prefix: str, *, after: str = "", limit: int = 1_000) -> list[Account]:
+        """See `Accounting.holding`."""
+        work = partial(accounting_of(self.store).holding, prefix, after=after, limit=limit)
+        return await self._ask("holding", work)
 
     async def enter(self, entries: Sequence[Entry]) -> None:
         """See `Accounting.enter`."""

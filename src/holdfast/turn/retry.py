@@ -20,7 +20,7 @@ from holdfast.turn.call import plain, said, stopped_from_outside
 FIRST_WAIT = 1.0
 """Seconds before the first retry; doubled for each further one, give or take a quarter."""
 LONGEST_WAIT = 60.0
-"""Seconds at most before any retry."""
+"""Seconds at most before any retry, give or take a quarter."""
 
 
 async def ask_driver(request: Request, emit: Emit, journal: Journal, route: Route) -> Reply:

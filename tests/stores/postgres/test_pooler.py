@@ -34,7 +34,7 @@ async def test_nothing_counts_on_the_same_connection(postgres_url: str, schema: 
 
 async def test_a_store_that_was_not_told_is_told_there(postgres_url: str, schema: str) -> None:
     async with pooler_for(postgres_url, servers=3) as (_, url):
-        store = PostgresStore(url, schema=schema, patience=1.0)
+        store = PostgresStore(url, schema=schema, patience=10.0)
         with pytest.raises(StoreError, match="behind_pooler=True"):
             await store.open()
 
@@ -45,5 +45,5 @@ async def test_who_waits_there_looks_every_second(postgres_url: str, schema: str
         await store.open()
         start = time.monotonic()
         await store.woken(20.0)
-        assert time.monotonic() - start < 5.0
+        assert time.monotonic() - start < 10.0  # half of what it asked for
         await store.close()

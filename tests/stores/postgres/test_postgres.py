@@ -10,10 +10,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import asyncpg
 import pytest
 
-from holdfast.errors import NotEncodable, StoreClosed, StoreCorrupt, UsageError
+from holdfast.errors import NotEncodable, SequenceConflict, StoreClosed, StoreCorrupt, UsageError
 from holdfast.events import encode_event
 from holdfast.store import Snapshot, Terms
 from holdfast.stores import postgres_rows
+from holdfast.stores.chain import beginning, links
 from holdfast.stores.postgres import PostgresStore
 from holdfast.stores.postgres_server import queries
 from holdfast.testing.letter_contract import letter
@@ -44,7 +45,9 @@ async def test_a_missing_event_is_noticed(store: PostgresStore, admin: asyncpg.C
         await store.read("session_a")
     with pytest.raises(StoreCorrupt, match="after 2 are missing"):
         await store.read("session_a", after=2, limit=1)
-    assert len(await store.read("session_a", after=3)) == 2
+    with pytest.raises(StoreCorrupt, match="after 2 are missing"):
+        await store.read("session_a", after=3)
+    assert len(await store.read("session_a", after=4)) == 1
 
 
 @pytest.mark.parametrize("body", [b"{}", b"", b'{"id":', b"\x7b\x22\xff"])
@@ -55,6 +58,61 @@ async def test_an_event_that_cannot_be_read_is_noticed(
     with pytest.raises(StoreCorrupt, match="cannot be read"):
         await store.read("session_a")
     assert len(await store.read("session_a", limit=2)) == 2
+
+
+CHANGED = {
+    "words": "UPDATE events SET body = overlay(body PLACING 'z' FROM position('\"c\"' IN body) + 1)",
+    "its link": "UPDATE events SET chain = overlay(chain PLACING '\\x0000' FROM 1)",
+    "the event before": "UPDATE events SET (chain, body) = (SELECT chain, body FROM events WHERE sequence = 2)",
+}
+
+
+@pytest.mark.parametrize("case", CHANGED)
+async def test_an_event_that_was_changed_is_refused_in_every_page_that_has_it(
+    case: str, store: PostgresStore, admin: asyncpg.Connection
+) -> None:
+    assert await admin.execute(f"{CHANGED[case]} WHERE sequence = 3") == "UPDATE 1"
+    for after, limit in ((0, 1_000), (1, 2), (2, 1), (2, 1_000)):
+        with pytest.raises(StoreCorrupt, match=r"event 3 of session_a .* restore a backup"):
+            await store.read("session_a", after=after, limit=limit)
+    assert len(await store.read("session_a", limit=2)) == 2
+    assert len(await store.read("session_a", after=4)) == 1
+
+
+async def test_links_are_those_that_a_file_would_have_however_appends_shared_a_commit(
+    store: PostgresStore, admin: asyncpg.Connection
+) -> None:
+    odd = "s\\\x00\u2028👩"
+    under_way = [
+        store.append("session_b", said("session_b", 1, "one", "two"), expected=0, epoch=1),
+        store.append("session_a", said("session_a", 6, "f"), expected=5, epoch=1),
+        store.append("session_b", said("session_b", 5, "no"), expected=4, epoch=1),
+        store.append("session_b", said("session_b", 3, "three"), expected=2, epoch=1),
+        store.append(odd, said(odd, 1, "one"), expected=0, epoch=1),
+        store.append("session_a", said("session_a", 7, "g", "h"), expected=6, epoch=1),
+    ]
+    results = await asyncio.gather(*under_way, return_exceptions=True)
+    assert [type(it) for it in results if it is not None] == [SequenceConflict]
+    for name, size in (("session_a", 8), ("session_b", 3), (odd, 1)):
+        assert len(await store.read(name)) == size
+    for name in ("session_a", "session_b"):
+        rows = await admin.fetch("SELECT chain FROM log WHERE session_id = $1 ORDER BY sequence", name)
+        bodies = [encode_event(it) for it in await store.read(name)]
+        assert [row["chain"] for row in rows] == [it.hex() for it in links(beginning(name), bodies)]
+
+
+async def test_nothing_is_appended_to_an_event_that_is_gone_and_others_are_served(
+    store: PostgresStore, admin: asyncpg.Connection
+) -> None:
+    await admin.execute("DELETE FROM events WHERE sequence = 5")
+    refused = store.append("session_a", said("session_a", 6, "no"), expected=5, epoch=1)
+    other = store.append("session_b", said("session_b", 1, "yes"), expected=0, epoch=1)
+    with pytest.raises(StoreCorrupt, match="event 5 of session_a is missing"):
+        await refused
+    await other
+    head = await store.head("session_a")
+    assert head is not None
+    assert head.sequence == 5
 
 
 async def test_a_blob_that_changed_is_noticed(store: PostgresStore, admin: asyncpg.Connection) -> None:

@@ -191,7 +191,7 @@ async def test_what_is_wrong_with_an_address_is_said_without_the_password(
     change: dict[str, str], kind: type[HoldfastError], text: str, postgres_url: str
 ) -> None:
     with pytest.raises(kind, match=text) as refused:
-        await opened(at(postgres_url, **change), patience=0.2)  # type: ignore[arg-type]
+        await opened(at(postgres_url, **change), patience=2.0)  # type: ignore[arg-type]
     error: BaseException | None = refused.value
     while error is not None:
         assert "s3" not in str(error)
@@ -272,6 +272,6 @@ async def test_a_connection_that_came_too_late_is_closed(
     with pytest.raises(asyncio.CancelledError):
         await connecting
     await server.settle()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while await admin.fetchval("SELECT count(*) FROM pg_stat_activity WHERE application_name = $1", mark):
             await admin.fetch("SELECT pg_sleep(0.01)")

@@ -23,16 +23,6 @@ from tests.stores.postgres.wire import wire_to
 
 
 @pytest.fixture
-async def direct(postgres_url: str, schema: str) -> AsyncIterator[PostgresStore]:
-    """A store with one event in `session_a`, straight to the server."""
-    store = PostgresStore(postgres_url, schema=schema)
-    await store.open()
-    await store.append("session_a", said("session_a", 1, "one"), expected=0, epoch=1)
-    yield store
-    await store.close()
-
-
-@pytest.fixture
 async def admin(postgres_url: str, schema: str) -> AsyncIterator[asyncpg.Connection]:
     """A connection of somebody else."""
     connection = await asyncpg.connect(postgres_url)

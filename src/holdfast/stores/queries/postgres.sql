@@ -97,13 +97,19 @@ WITH standing AS MATERIALIZED (
 )
 SELECT epoch FROM standing;
 
--- read: A session's events above a sequence, in order.
+-- read: A session's events above a sequence, in order; first the event of that sequence, without its body.
+SELECT events.sequence, events.chain, CASE WHEN events.sequence > $2 THEN events.body END AS body
+FROM holdfast.events
+JOIN holdfast.sessions AS kept ON kept.number = events.session
+WHERE kept.id = $1 AND events.sequence >= $2
+ORDER BY events.sequence
+LIMIT $3;
+
+-- event: The body of one event.
 SELECT events.body
 FROM holdfast.events
 JOIN holdfast.sessions AS kept ON kept.number = events.session
-WHERE kept.id = $1 AND events.sequence > $2
-ORDER BY events.sequence
-LIMIT $3;
+WHERE kept.id = $1 AND events.sequence = $2;
 
 -- head: Where a session stands.
 SELECT id, sequence, epoch, created_at, updated_at FROM holdfast.sessions WHERE id = $1;
@@ -158,6 +164,21 @@ FROM holdfast.budget_accounts AS kept
 WHERE kept.name >= $1 AND kept.name < $1 || chr(1114111)
 ORDER BY kept.name
 LIMIT $2;
+
+-- holding: Accounts behind $2 on which something is set aside under a key that begins with $1, at most $3, with these.
+SELECT
+    found.account, coalesce(kept.used, 0) AS used, coalesce(kept.raised, 0) AS raised, found.keys,
+    (SELECT sum(held.amount) FROM holdfast.budget_reservations AS held WHERE held.account = found.account) AS reserved
+FROM (
+    SELECT held.account, array_agg(held.key ORDER BY held.key) AS keys
+    FROM holdfast.budget_reservations AS held
+    WHERE held.account > $2 AND held.key >= $1 AND held.key < $1 || chr(1114111)
+    GROUP BY held.account
+    ORDER BY held.account
+    LIMIT $3
+) AS found
+LEFT JOIN holdfast.budget_accounts AS kept ON kept.name = found.account
+ORDER BY found.account;
 
 -- enter: Entries by themselves; see the function.
 SELECT holdfast.enter($1, $2, $3, $4, $5);

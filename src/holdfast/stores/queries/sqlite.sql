@@ -8,15 +8,24 @@ VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
 ON CONFLICT DO NOTHING
 RETURNING number;
 
--- advance: Move a session on for an append, if it stands where the writer thinks and the writer is still the one.
--- No row comes back otherwise: refused. Whether the writer's lease ran out does not matter here: the epoch decides.
-UPDATE sessions
-SET sequence = ?4, updated_at = ?5, due_at = ?6, held_by = ?7, held_until = ?8, held_boot = ?9
-WHERE id = ?1 AND sequence = ?2 AND epoch = ?3
-RETURNING number;
+-- follow: What an append follows, if the session stands where the writer thinks and the writer is still the one: the
+-- chain up to there, and whether the columns of the index `busy` stay as they are. No row comes back otherwise: refused.
+-- Whether the writer's lease ran out does not matter here: the epoch decides. A join would be planned anew each time.
+SELECT
+    number, (SELECT chain FROM events WHERE key = (number << 32) + ?2), due_at IS ?4 AND held_by IS ?5 AND held_boot IS ?6
+FROM sessions
+WHERE id = ?1 AND sequence = ?2 AND epoch = ?3;
 
--- add: One event. The key cannot be taken: `advance` made it this transaction's.
-INSERT INTO events (key, body) VALUES (?1, CAST(?2 AS TEXT));
+-- advance: Move a session on for an append, where nothing of that index changes.
+UPDATE sessions SET sequence = ?2, updated_at = ?3, held_until = ?4 WHERE number = ?1;
+
+-- advance_anew: The same, where something does.
+UPDATE sessions
+SET sequence = ?2, updated_at = ?3, held_until = ?4, due_at = ?5, held_by = ?6, held_boot = ?7
+WHERE number = ?1;
+
+-- add: One event. The key cannot be taken: the session's row is at this transaction's disposal.
+INSERT INTO events (key, chain, body) VALUES (?1, ?2, CAST(?3 AS TEXT));
 
 -- claim: A new epoch, above all before it, and the lease ?2 to ?4, for ?5 at the moment ?6 since the start ?7.
 -- No row comes back for an unknown session, or while another owner's lease runs.
@@ -96,10 +105,10 @@ ON CONFLICT DO UPDATE SET data = excluded.data WHERE blobs.data IS NOT excluded.
 -- standing: Sequence and epoch, to say why an append was refused.
 SELECT sequence, epoch FROM sessions WHERE id = ?1;
 
--- read: A session's events above a sequence, in order.
-SELECT CAST(body AS BLOB)
+-- read: A session's events above a sequence, in order; first the event of that sequence, without its body.
+SELECT key & 0xffffffff, chain, CASE WHEN key & 0xffffffff > ?2 THEN CAST(body AS BLOB) END
 FROM events
-WHERE key > (SELECT number << 32 FROM sessions WHERE id = ?1) + ?2
+WHERE key >= (SELECT number << 32 FROM sessions WHERE id = ?1) + ?2
   AND key < (SELECT (number + 1) << 32 FROM sessions WHERE id = ?1)
 ORDER BY key
 LIMIT ?3;
@@ -120,7 +129,7 @@ SELECT data FROM blobs WHERE digest = ?1;
 SELECT number, id, sequence, held_by, held_boot FROM sessions ORDER BY number;
 
 -- every_event: For a check: all events, each session's side by side.
-SELECT key >> 32, key & 0xffffffff, CAST(body AS BLOB) FROM events ORDER BY key;
+SELECT key >> 32, key & 0xffffffff, chain, CAST(body AS BLOB) FROM events ORDER BY key;
 
 -- every_blob: For a check: all blobs.
 SELECT digest, data FROM blobs;
@@ -155,6 +164,10 @@ INSERT INTO budget_accounts (name, raised) VALUES (?1, ?2) ON CONFLICT DO UPDATE
 
 -- accounts: Names that begin with ?1.
 SELECT name FROM budget_accounts WHERE name >= ?1 AND name < ?1 || char(0x10ffff) ORDER BY name LIMIT ?2;
+
+-- holding: Accounts behind ?2 on which something is set aside under a key that begins with ?1.
+SELECT DISTINCT account FROM budget_reservations
+WHERE account > ?2 AND key >= ?1 AND key < ?1 || char(0x10ffff) ORDER BY account LIMIT ?3;
 
 -- every_account: For a check: all accounts, and everything set aside on one.
 SELECT name, '', used, raised FROM budget_accounts

@@ -24,6 +24,7 @@ CREATE INDEX sessions_due ON holdfast.sessions (due) WHERE due IS NOT NULL;
 CREATE TABLE holdfast.events (
     session  bigint NOT NULL,  -- sessions.number
     sequence bigint NOT NULL,
+    chain    bytea  NOT NULL,  -- 16 bytes of SHA-256 over the chain of the event before (at first: over the id), and body
     body     bytea  NOT NULL,  -- the whole event, as JSON in UTF-8
     PRIMARY KEY (session, sequence)
 );
@@ -49,7 +50,8 @@ SELECT
     events.sequence                              AS sequence,
     convert_from(events.body, 'UTF8')::json ->> 'ts'   AS ts,
     convert_from(events.body, 'UTF8')::json ->> 'type' AS type,
-    convert_from(events.body, 'UTF8')::json ->  'data' AS data
+    convert_from(events.body, 'UTF8')::json ->  'data' AS data,
+    encode(events.chain, 'hex')                  AS chain
 FROM holdfast.sessions AS kept
 JOIN holdfast.events ON events.session = kept.number;
 
@@ -72,7 +74,12 @@ DECLARE
     asked   record;
     stands  record;
     written bigint;
-    numbers bigint[] := array_fill(NULL::bigint, ARRAY[cardinality(ids)]);
+    session bigint;
+    link    bytea;
+    numbers bigint[] := array_fill(NULL::bigint, ARRAY[cardinality(ids)]);  -- of each append's session
+    links   bytea[]  := array_fill(NULL::bytea, ARRAY[cardinality(ids)]);   -- the chain that each append follows
+    chains  bytea[]  := array_fill(NULL::bytea, ARRAY[cardinality(items)]); -- up to each event
+    content bytea[]  := bodies;  -- a variable of its own: in an argument, finding an element takes as long as it is far
 BEGIN
     IF current_setting('synchronous_commit') = 'off' THEN  -- durable before acknowledged, whatever others need
         PERFORM set_config('synchronous_commit', 'on', true);
@@ -92,14 +99,19 @@ BEGIN
             )
             ON CONFLICT DO NOTHING
             RETURNING kept.number INTO written;
+            link := substring(sha256(convert_to(asked.id, 'UTF8')) FOR 16);
         ELSE
             UPDATE holdfast.sessions AS kept
             SET sequence = asked.last, updated_at = asked.updated, owner = asked.owner,
                 held_until = clock_timestamp() + asked.hold * interval '1 second', due = asked.due
             WHERE kept.id = asked.id AND kept.sequence = asked.expected AND kept.epoch = asked.epoch
-            RETURNING kept.number INTO written;
+            RETURNING kept.number, (
+                SELECT events.chain FROM holdfast.events
+                WHERE events.session = kept.number AND events.sequence = asked.expected
+            ) INTO written, link;
         END IF;
         numbers[asked.item] := written;
+        links[asked.item] := link;
         CONTINUE WHEN written IS NOT NULL;
 
         SELECT kept.number, kept.sequence, kept.epoch INTO stands
@@ -116,9 +128,24 @@ BEGIN
         RETURN NEXT;
     END LOOP;
 
-    INSERT INTO holdfast.events (session, sequence, body)
-    SELECT numbers[sent.item], sent.sequence, sent.body
-    FROM unnest(items, sequences, bodies) AS sent (item, sequence, body)
+    -- Each event's chain. The appends of one session stand side by side; what the first of them follows was found above.
+    FOR place IN 1 .. cardinality(items) LOOP
+        CONTINUE WHEN numbers[items[place]] IS NULL;
+        IF numbers[items[place]] IS DISTINCT FROM session THEN
+            session := numbers[items[place]];
+            link := links[items[place]];
+            IF link IS NULL THEN
+                RAISE EXCEPTION USING ERRCODE = 'data_corrupted', MESSAGE =
+                    format('event %s of %s is missing', sequences[place] - 1, ids[items[place]]);
+            END IF;
+        END IF;
+        link := substring(sha256(link || content[place]) FOR 16);
+        chains[place] := link;
+    END LOOP;
+
+    INSERT INTO holdfast.events (session, sequence, chain, body)
+    SELECT numbers[sent.item], sent.sequence, sent.chain, sent.body
+    FROM unnest(items, sequences, chains, bodies) AS sent (item, sequence, chain, body)
     WHERE numbers[sent.item] IS NOT NULL;
 
     PERFORM pg_notify('holdfast', a.id || ':' || max(a.last))

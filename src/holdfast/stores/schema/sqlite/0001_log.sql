@@ -20,8 +20,9 @@ CREATE INDEX busy ON sessions (due_at) WHERE due_at IS NOT NULL OR held_by IS NO
 
 -- A session's events lie side by side in one tree: its number is the upper half of their keys.
 CREATE TABLE events (
-    key  INTEGER PRIMARY KEY,  -- (sessions.number << 32) | sequence
-    body TEXT    NOT NULL      -- the whole event, as JSON
+    key   INTEGER PRIMARY KEY,  -- (sessions.number << 32) | sequence
+    chain BLOB    NOT NULL,     -- 16 bytes of SHA-256 over the chain of the event before (at first: over the id), and body
+    body  TEXT    NOT NULL      -- the whole event, as JSON
 ) STRICT;
 
 -- What a session's events up to `sequence` come to. It saves folding them and says nothing that they do not.
@@ -45,6 +46,7 @@ SELECT
     events.key & 0xffffffff    AS sequence,
     events.body ->> '$.ts'     AS ts,
     events.body ->> '$.type'   AS type,
-    events.body ->  '$.data'   AS data
+    events.body ->  '$.data'   AS data,
+    lower(hex(events.chain))   AS chain
 FROM sessions
 JOIN events ON events.key BETWEEN (sessions.number << 32) AND (sessions.number << 32 | 0xffffffff);

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from holdfast import Agent, Runtime, SQLiteStore, Turn, TurnResult, tool
+from holdfast import Agent, MemoryStore, Runtime, SQLiteStore, Turn, TurnResult, tool
 from holdfast.driver import Emit, Reply, Request
 from holdfast.drivers.sim import Sim, call, say
 from holdfast.errors import SessionHeld
@@ -102,6 +102,22 @@ async def test_recover_goes_on_with_what_is_owed_and_leaves_what_is_at_work(tmp_
             outcome = session.state.outcome
             assert outcome is not None
             assert (outcome.text, len(outcome.in_doubt)) == ("Done.", 1)
+
+
+async def test_recover_leaves_nothing_however_much_was_interrupted() -> None:
+    store, gate, many = MemoryStore(), asyncio.Event(), 1_001
+    agent = working(gate)
+    async with Runtime(store, agents=[agent], drain=0) as one:
+        for _ in range(many):
+            await (await one.session(agent)).send("Begin.")
+    gate.set()
+    async with Runtime(store, agents=[agent]) as after:
+        sessions = await after.recover()
+        assert len({session.id for session in sessions}) == many
+        for session in sessions:
+            if (turn := session.turn) is not None:
+                await turn
+        assert {session.state.outcome and session.state.outcome.text for session in sessions} == {"Done."}
 
 
 STOPPED = """

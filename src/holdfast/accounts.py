@@ -102,6 +102,13 @@ class Due:
         del self._unblocked[: len(more)]
         return list(dict.fromkeys((*found, *more)))
 
+    async def all(self) -> list[str]:
+        """All of them, however many there are."""
+        limit, (more, self._unblocked) = 1_000, (self._unblocked, [])
+        while len(found := await self._store.due(self._now(), limit=limit)) == limit:
+            limit *= 4
+        return list(dict.fromkeys((*found, *more)))
+
     async def tend(self) -> None:
         """Let go of what the dead hold, and look at the accounts. It is enough to do so every few seconds."""
         await release_the_dead(self._store)

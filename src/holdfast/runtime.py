@@ -247,7 +247,7 @@ class Runtime:
         self._upkeep.check_open()
         due, found = Due(self.store, self.clock.now), []
         await due.tend()
-        for session_id in await due(1_000):
+        for session_id in await due.all():
             with suppress(ConfigError, SessionHeld):
                 found.append(await self.open(session_id))
         return found

@@ -8,11 +8,13 @@ from typing import Any
 import pytest
 
 from holdfast.agent import Agent, Harness, read_layers, write_layers
+from holdfast.approver import Approver
 from holdfast.capability import Capability, CapabilityRef, SeedFile
 from holdfast.config import Config, Layer, Limits, McpServer
 from holdfast.driver import Settings
 from holdfast.drivers.sim import Sim
 from holdfast.errors import ConfigError
+from holdfast.events import AskOpened
 from holdfast.hook import Hook
 from holdfast.network import NetworkAccess
 from holdfast.policy import Policy
@@ -37,6 +39,12 @@ PLAIN = Config(
     parallel_calls=False,
     locale="de",
 )
+
+
+async def nobody(ask: AskOpened) -> None:
+    """Leave it to others."""
+
+
 FUNCTIONS = Config(
     model=Sim.always("hi"),
     tools=(refund,),
@@ -44,6 +52,7 @@ FUNCTIONS = Config(
     policies=(Policy(name="ops", decide=permit),),
     mcp_servers=(McpServer(name="db", command=("serve",), environment={"TOKEN": "hunter2"}),),
     capabilities=(Capability(name="kit"), CapabilityRef(name="files")),
+    approver=Approver(name="night desk", decide=nobody),
 )
 
 
@@ -113,6 +122,7 @@ def test_what_only_the_program_can_give_back_is_named() -> None:
     layers, missing = read_layers(body)
     assert sorted(missing) == [
         "MCP server db",
+        "approver night desk",
         "capability kit",
         "driver sim",
         "hook h:after_turn",

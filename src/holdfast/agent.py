@@ -124,7 +124,7 @@ class _Portable(msgspec.Struct, kw_only=True, omit_defaults=True):
     muted_hooks: tuple[str, ...] = ()
     guards: tuple[dict[str, Any], ...] = ()
     functions: tuple[str, ...] = ()
-    """Tools, hooks, policies and unnamed drivers or capabilities that only the program itself can give back."""
+    """Tools, hooks, policies, approvers, unnamed drivers and capabilities: the program itself must give them back."""
 
 
 _PLAIN = (
@@ -162,6 +162,7 @@ def _portable(layer: Layer) -> _Portable:
         f"policy {policy.name}" for policy in config.policies
     ]
     functions += [f"guard {guard.id}" for guard in config.guards if guard.check is not None]
+    functions += [f"approver {it.name}" for it in (config.approver,) if it is not None]
     functions += [f"MCP server {server.name}" for server in config.mcp_servers]
     functions += [f"capability {it.name}" for it in config.capabilities if isinstance(it, Capability)]
     models = models_in(config.model)

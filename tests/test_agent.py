@@ -103,6 +103,27 @@ def test_a_function_that_was_not_made_a_tool_is_refused_at_once(it: Any) -> None
         Agent(tools=[it])
 
 
+@pytest.mark.parametrize(
+    ("given", "problem"),
+    [
+        ({"instructions": 5}, "instructions are text, not 5"),
+        ({"tools": refund}, r"tools are a list of tools, not one: write tools=\[refund\]"),
+        ({"tools": None}, "tools are a list of tools, not None"),
+        ({"capabilities": "files"}, "capabilities are a list of them, not 'files'"),
+        ({"capabilities": CapabilityRef(name="files")}, "capabilities are a list of them"),
+        ({"limits": {"max_iterations": 2}}, "limits are Limits"),
+        ({"config": {"limits": 2}}, "config is a Config"),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("layer", [Agent, Harness])
+def test_what_is_easily_given_in_place_of_what_is_meant_is_named(
+    layer: Any, given: Any, problem: str
+) -> None:
+    with pytest.raises(ConfigError, match=problem):
+        layer(**given)
+
+
 def test_layers_without_functions_are_read_back_as_they_were() -> None:
     layers = (
         Layer(name="harness desk", config=Config(instructions="Desk.")),

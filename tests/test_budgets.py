@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 from uuid import uuid4
 
 import asyncpg
@@ -285,6 +285,23 @@ async def test_a_waiting_turn_goes_on_when_somebody_raises_the_session_budget(st
         await session.raise_budget("session model_calls", 1, by="boss")
         assert (await turn).iterations == 3
         assert (await turn.cancel()).status == "cancelled"
+
+
+@pytest.mark.parametrize("by", ["", "  ", "a\ud800", None, 5])
+@pytest.mark.parametrize("scope", ["session", "principal"])
+async def test_nobody_raises_no_budget_and_spoils_no_log(scope: Any, by: Any, store: Store) -> None:
+    agent = spender(Budget(scope=scope, quantity="model_calls", hard=2, on_exceeded="wait"))
+    async with Runtime(store, registry=registry()) as runtime:
+        session = await runtime.session(agent, principal="ann")
+        assert (await session.run("Look around.")).status == "waiting"
+        with pytest.raises(UsageError, match="say who allows it"):
+            await session.raise_budget(f"{scope} model_calls", 1, by=by)
+        with pytest.raises(UsageError, match="say who allows it"):
+            await runtime.accounts.raise_limit("principal:ann:model_calls", 1, by=by)
+        assert (await runtime.accounts.get("principal:ann:model_calls")).raised == 0
+        assert (await session.budgets())[0].hard == 2
+    async with Runtime(store, registry=registry(), agents=[agent]) as runtime:
+        assert [it.type for it in await (await runtime.open(session.id)).events()].count("budget.raised") == 0
 
 
 async def test_a_waiting_turn_survives_its_process_and_goes_on_when_the_account_is_raised(
@@ -632,6 +649,24 @@ class WithoutAccounts(MemoryStore):
     """Somebody's store that keeps none."""
 
     account = None  # type: ignore[assignment]
+
+
+@pytest.mark.parametrize("who", ["a\0b", "x" * 801, "ü" * 401])
+async def test_whoever_no_account_can_be_named_after_gets_no_session_instead_of_one_that_never_runs(
+    who: str, store: Store
+) -> None:
+    bounds = Budget(scope="principal", quantity="model_calls", hard=2, per="day")
+    shared = Config(rates=(Rate(model="*", calls=9, per=60.0, scope="organisation"),))
+    async with Runtime(store, registry=registry()) as runtime:
+        with pytest.raises(
+            ConfigError, match=r"'principal model_calls' bounds principals, and .* cannot name an account"
+        ):
+            await runtime.session(spender(bounds), principal=who)
+        with pytest.raises(ConfigError, match=r"bounds organisations, and .* cannot name an account"):
+            await runtime.session(spender(), config=shared, organisation=who)
+        assert (
+            await (await runtime.session(spender(bounds), principal="ü" * 400)).run("Look.")
+        ).iterations == 2
 
 
 async def test_budgets_are_part_of_the_manifest_its_digest_and_its_explanation() -> None:

@@ -50,3 +50,8 @@ def test_a_call_is_named_by_its_place_and_by_nothing_else() -> None:
     assert call_id(turn, 3, 0) == f"call_{turn.removeprefix('turn_')}_3_0"
     places = {call_id(it, n, i) for it in (turn, new_id("turn")) for n in range(12) for i in range(12)}
     assert len(places) == 2 * 12 * 12
+
+
+def test_what_is_no_text_is_no_id() -> None:
+    with pytest.raises(UsageError, match="None is not a session id"):
+        check_id("session", None)

@@ -239,6 +239,8 @@ async def test_what_cannot_be_listed_is_said(store: Store) -> None:
             await runtime.archive("greeter")  # type: ignore[arg-type]
         with pytest.raises(UsageError):
             await runtime.archive(Agent(name="a"), reason="\udc80")
+        with pytest.raises(UsageError, match="by of a listing is None; it must be text"):
+            await runtime.archive(Agent(name="a"), by=None)  # type: ignore[arg-type]
         assert await runtime.roster() == []
 
 
@@ -341,9 +343,9 @@ async def test_wherever_a_turn_was_cut_off_an_archived_agent_runs_nothing_and_lo
         events = await session.events()
     for after in range(3, len(events)):
         store, gate.runs = await cut_off(events, after), 0
-        async with Runtime(store, agents=[agent]) as runtime:
+        async with Runtime(store) as runtime:
             await runtime.archive(agent)
-            session = await runtime.open(session.id)
+            session = await runtime.open(session.id, agent)
             assert session.turn is not None
             result = await session.turn
             log = await session.events()

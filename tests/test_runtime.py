@@ -11,17 +11,25 @@ from typing import Any
 import pytest
 
 from holdfast import (
+    Action,
     Agent,
+    Allow,
+    AskFor,
     CapabilityRef,
+    Decision,
     Harness,
+    Hook,
+    HookEvent,
     Key,
     Message,
     Registry,
     Reply,
     Request,
+    Rule,
     Runtime,
     Session,
     Tool,
+    policy,
     tool,
 )
 from holdfast.config import Config, Limits
@@ -387,6 +395,87 @@ async def test_an_agent_of_words_alone_comes_back_from_the_log(store: Store) -> 
         assert (await again.run("b")).text == "You said: b"
 
 
+async def test_rules_of_a_session_and_its_harness_hold_when_only_its_agent_is_given_again(
+    store: Store,
+) -> None:
+    house = Harness(
+        "House rules.",
+        name="house",
+        config=Config(rules=(Rule(id="h", decision="ask", name="look", arguments={"place": "work"}),)),
+    )
+    own = Config(instructions="Your name is Mia.", rules=(Rule(id="s", decision="deny", name="look"),))
+    agent = Agent("You look.", name="looker", model=Sim.storyboard(*LOOK, say("more")), tools=[look])
+    async with Runtime(store) as runtime:
+        session = await runtime.session(agent, harness=house, config=own)
+        before = (await session.inspect()).manifest
+        await session.run("a")
+    for known, given in (([agent], None), ([], agent)):
+        async with Runtime(store, agents=known) as runtime:
+            again = await runtime.open(session.id, given)
+            manifest = (await again.inspect()).manifest
+            assert (manifest.digest, manifest.instructions) == (before.digest, before.instructions)
+            assert [rule.id for rule in manifest.rules] == ["h", "s"]
+            assert await runtime.recover() == []
+    async with Runtime(store, agents=[agent]) as runtime:
+        again = await runtime.open(
+            session.id, harness=Harness(name="other"), config=Config(instructions="Ben.")
+        )
+        manifest = (await again.inspect()).manifest
+        assert (manifest.instructions, manifest.rules) == ("You look.\n\nBen.", ())
+
+
+async def test_functions_of_a_harness_or_a_session_must_be_given_again(store: Store) -> None:
+    agent = Agent("You look.", name="looker", model=Sim.storyboard(*LOOK, say("more")))
+    house = Harness(name="house", tools=[look])
+
+    @policy
+    async def nobody(action: Action) -> Decision:
+        return Allow()
+
+    async with Runtime(store) as runtime:
+        session = await runtime.session(agent, harness=house, config=Config(policies=(nobody,)))
+        await session.run("a")
+    async with Runtime(store, agents=[agent]) as runtime:
+        with pytest.raises(
+            ConfigError, match=r"tool look, policy nobody, .*harness 'house'.*; its config"
+        ) as missing:
+            await runtime.open(session.id)
+        assert "agents=" not in str(missing.value)
+        again = await runtime.open(session.id, harness=house, config=Config(policies=(nobody,)))
+        assert (await again.run("b")).text == "more"
+
+
+@pytest.mark.parametrize("how", ["await", "open", "recover"])
+@pytest.mark.parametrize("lasts", [None, 3_600.0])
+async def test_an_answer_that_another_process_recorded_is_gone_on_with_where_its_session_is_open(
+    store: Store, how: str, lasts: float | None
+) -> None:
+    agent = Agent("You look.", name="looker", model=Sim.storyboard(*LOOK), tools=[look])
+    ask = Hook(id="h", point="before_tool", run=asking(lasts))
+    async with Runtime(store, agents=[agent]) as runtime, Runtime(store) as elsewhere:
+        session = await runtime.session(agent, config=Config(hooks=(ask,)))
+        turn = await session.send("a")
+        (asked,) = (await turn).asks
+        await (await elsewhere.open(session.id, drive=False)).approve(asked.ask_id, by="mia")
+        async with asyncio.timeout(20):
+            if how == "open":
+                await runtime.open(session.id)
+            elif how == "recover":
+                await runtime.recover()
+            if how != "await":
+                async for event in session.follow():
+                    if event.type == "turn.completed":
+                        break
+            assert (await turn).text == "done"
+
+
+def asking(lasts: float | None) -> Any:
+    async def ask(event: HookEvent) -> Decision:
+        return AskFor(reason="may it?", expires_in=lasts)
+
+    return ask
+
+
 async def test_layers_stand_on_each_other() -> None:
     low = Harness("First.", name="low", model=Sim.always("low"), limits=Limits(max_iterations=3))
     high = Harness("Second.", name="high", parent=low)
@@ -465,6 +554,22 @@ async def test_a_read_only_session_takes_nothing_over_and_runs_nothing(store: St
         assert head.epoch == 1
         writing = await runtime.open(session.id, agent)
         assert (await writing.run("b")).text == "more"
+
+
+async def test_a_session_that_is_driven_here_is_opened_read_only_all_the_same(store: Store) -> None:
+    async with Runtime(store) as runtime:
+        session = await runtime.session(agent_of(say("one"), say("two")))
+        await session.run("a")
+        watching = await runtime.open(session.id, read_only=True)
+        before = await watching.events()
+        with pytest.raises(UsageError, match="read-only"):
+            await watching.send("b")
+        assert await watching.events() == before
+        assert (await runtime.open(session.id)).state is session.state
+        turn = await session.send("c")
+        await turn
+        assert (await watching.handle(turn.id)).text == "two"
+        assert [it.sequence for it in await watching.events()] == list(range(1, len(before) + 5))
 
 
 async def test_a_file_opened_read_only_can_be_looked_at(tmp_path: Path) -> None:

@@ -1,8 +1,12 @@
 """Blocking code gets the same thing: same results, same errors, nothing left behind."""
 
 import asyncio
+import os
+import signal
 import threading
+import warnings
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -17,6 +21,7 @@ from holdfast.errors import (
     ForeignFile,
     InputRejected,
     RuntimeClosed,
+    StoreClosed,
     UnknownAsk,
     UnknownCall,
     UnknownSession,
@@ -246,6 +251,49 @@ def test_outside_the_block_it_is_closed() -> None:
     for late in (runtime.sessions, session.messages, turn.result, lambda: session.run("more")):
         with pytest.raises(RuntimeClosed):
             late()
+
+
+def test_a_fork_is_told_that_it_has_no_runtime() -> None:
+    with sync.Runtime() as runtime:
+        session = runtime.session(agent_of(say("done")))
+        with warnings.catch_warnings():
+            warnings.simplefilter(
+                "ignore", DeprecationWarning
+            )  # forking with threads: the misuse this is about
+            child = os.fork()
+        if not child:
+            with suppress(BaseException):
+                signal.alarm(20)  # rather than to hang for good
+                os._exit(0 if refused_in_fork(runtime, session) else 1)
+            os._exit(2)
+        assert os.waitpid(child, 0)[1] == 0
+        assert session.run("go").text == "done"
+
+
+def refused_in_fork(runtime: sync.Runtime, session: sync.Session) -> bool:
+    """Whether each use, and the end of the block, are refused in words that name the fork."""
+    reasons = []
+    for use in (runtime.sessions, lambda: session.run("go"), lambda: runtime.__exit__(None, None, None)):
+        try:
+            use()
+        except StoreClosed as error:
+            reasons.append(str(error))
+    return len(reasons) == 3 and all("fork" in reason for reason in reasons)
+
+
+def test_a_closed_one_says_how_to_open_it() -> None:
+    with pytest.raises(RuntimeClosed, match=r"with sync\.Runtime"):
+        sync.Runtime().sessions()
+
+
+def test_what_is_shown_at_a_prompt_names_it() -> None:
+    with sync.Runtime() as runtime:
+        session = runtime.session(agent_of(say("done")))
+        turn = session.send("go")
+        turn.result()
+        assert (repr(session), repr(turn)) == (repr(session.inner), repr(turn.inner))
+    assert session.id in repr(session)
+    assert turn.id in repr(turn)
 
 
 def test_a_store_that_cannot_be_opened_leaves_nothing_behind(tmp_path: Path) -> None:

@@ -15,6 +15,9 @@ from holdfast.manifest import Manifest
 from holdfast.store import Account, Accounting, Store, accounting_of
 from holdfast.writer import release_the_dead
 
+LONGEST_WHO = 800
+"""Bytes of the name of a principal or an organisation with accounts; the name of an account holds a few more."""
+
 
 class Accounts:
     """The accounts of one store. Get it from `runtime.accounts`.
@@ -40,8 +43,12 @@ class Accounts:
 
     async def raise_limit(self, name: str, amount: Decimal | int, *, by: str) -> Account:
         """Let this account have so much more, in its window, whatever budget bounds it; sessions that wait for that go
-        on. An amount below 0 takes it away again. `by` says who allowed it, in the logs of those sessions."""
+        on. An amount below 0 takes it away again. `by` says who allowed it, in the logs of those sessions.
+
+        Raises `UsageError` for what is no amount, and for nobody.
+        """
         more = exact(amount)
+        check_by(by)
         account = await accounting_of(self._store).raise_account(name, more)
         for key in account.keys:
             if waiting := waits_for(key):
@@ -65,6 +72,12 @@ class Accounts:
         return list(found)
 
 
+def check_by(by: object) -> None:
+    """Raise `UsageError` unless this is a name, as logs hold it."""
+    if not isinstance(by, str) or not by.strip() or not by.isprintable():
+        raise UsageError(f"by is {by!r}; say who allows it, in plain text")
+
+
 def exact(amount: object) -> Decimal:
     """An amount to raise something by. Raises `UsageError` for one that is not exact."""
     if isinstance(amount, bool) or not isinstance(amount, int | Decimal) or not Decimal(amount).is_finite():
@@ -81,6 +94,12 @@ def check_shared(manifest: Manifest, store: Store, principal: str, organisation:
             raise ConfigError(
                 f"{rule.name!r} bounds {rule.scope}s, and this session has none; make it with "
                 f'runtime.session({rule.scope}="...")'
+            )
+        who = named.get(rule.scope, "")
+        if len(who.encode()) > LONGEST_WHO or "\0" in who:
+            raise ConfigError(
+                f"{rule.name!r} bounds {rule.scope}s, and {who[:80]!r} cannot name an account; give at most "
+                f"{LONGEST_WHO} bytes of text without NUL, such as a digest of it"
             )
     if not manifest.bounds.private:
         accounting_of(store)

@@ -6,7 +6,7 @@ agent = Agent("You answer questions about refunds.", name="refunds", model="open
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from typing import Any
 
 import msgspec
@@ -15,6 +15,7 @@ from holdfast.budget import Budget, Rate
 from holdfast.capability import Capability, CapabilityRef, SeedFile
 from holdfast.config import Config, Layer, Limits, Models, merge, models_in
 from holdfast.driver import Settings
+from holdfast.errors import ConfigError
 from holdfast.guard import Guard
 from holdfast.manifest import Origin
 from holdfast.network import NetworkAccess
@@ -34,11 +35,28 @@ def _config(
     limits: Limits | None,
     config: Config | None,
 ) -> Config:
+    _check(instructions, tools, capabilities, limits, config)
     named = tuple(CapabilityRef(name=it) if isinstance(it, str) else it for it in capabilities)
     given = Config(
         instructions=instructions or None, model=model, tools=tuple(tools), capabilities=named, limits=limits
     )
     return merge(config, given) if config is not None else given
+
+
+def _check(instructions: object, tools: object, capabilities: object, limits: object, config: object) -> None:
+    """Raise `ConfigError` for what is easily given in place of what is meant."""
+    if not isinstance(instructions, str):
+        raise ConfigError(f"instructions are text, not {instructions!r}")
+    if isinstance(tools, Tool):
+        raise ConfigError(f"tools are a list of tools, not one: write tools=[{tools.name}]")
+    if not isinstance(tools, Iterable):
+        raise ConfigError(f"tools are a list of tools, not {tools!r}: write tools=[...]")
+    if isinstance(capabilities, (str, CapabilityRef, Capability)) or not isinstance(capabilities, Iterable):
+        raise ConfigError(f"capabilities are a list of them, not {capabilities!r}: write capabilities=[...]")
+    if not isinstance(limits, Limits | None):
+        raise ConfigError(f"limits are Limits(...), not {limits!r}")
+    if not isinstance(config, Config | None):
+        raise ConfigError(f"config is a Config(...), not {config!r}")
 
 
 class Agent:
@@ -179,9 +197,12 @@ def _portable(layer: Layer) -> _Portable:
     )
 
 
-def read_layers(body: bytes) -> tuple[tuple[Layer, ...], tuple[str, ...]]:
-    """The layers of this JSON, and the names of the functions that are missing from them."""
-    found = _written(body).layers
+def read_layers(body: bytes, without: Container[str] = ()) -> tuple[tuple[Layer, ...], tuple[str, ...]]:
+    """The layers of this JSON, and the names of the functions that are missing from them.
+
+    Those `without` are left out: `harness`, `agent`, `session`.
+    """
+    found = [it for it in _written(body).layers if it.name.partition(" ")[0] not in without]
     if any(it.functions for it in found):
         found = [_unchecked(it) for it in found]
     layers = [

@@ -26,10 +26,10 @@ def derived_id(prefix: Prefix, *parts: str) -> str:
     return f"{prefix}_{digits[:12]}8{digits[13:16]}8{digits[17:32]}"
 
 
-def check_id(prefix: Prefix, text: str) -> str:
+def check_id(prefix: Prefix, text: object) -> str:
     """Return `text` when it is a well-formed identifier of this kind; raise `UsageError` when it is not."""
-    head, _, tail = text.partition("_")
-    if head != prefix or not _HEX.match(tail):
+    head, _, tail = text.partition("_") if isinstance(text, str) else ("", "", "")
+    if not isinstance(text, str) or head != prefix or not _HEX.match(tail):
         raise UsageError(f"{text!r} is not a {prefix} id; one looks like {prefix}_ and 32 hex digits")
     return text
 

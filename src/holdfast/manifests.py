@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import msgspec
 from msgspec import Struct, structs
 
 from holdfast.agent import Agent, Harness, read_layers, write_layers
 from holdfast.config import Config, Layer
-from holdfast.errors import ConfigError
+from holdfast.errors import ConfigError, StoreCorrupt, UnknownBlob
 from holdfast.manifest import Manifest
 from holdfast.privacy.redact import Redactor
 from holdfast.proof.documents import Documents
@@ -20,6 +20,9 @@ from holdfast.store import Store
 
 KEPT = 1_000
 """Manifests that are remembered. One that was forgotten is made again from its layers."""
+
+KINDS = ("harness", "agent", "session")
+"""Of a session's layers, from the root up: how their names begin."""
 
 Stack = tuple[Layer, ...]
 """Layers, from the root up."""
@@ -33,6 +36,24 @@ class Resolved(Struct, frozen=True, kw_only=True):
 
     layers: Stack
     manifest: Manifest
+
+
+class Given(Struct, frozen=True, kw_only=True):
+    """What a program gives in place of a session's own layers, when it opens it."""
+
+    harness: Harness | None
+    agent: Agent | None
+    config: Config | None
+
+    def taken(self, known: Agent | None) -> dict[str, Stack]:
+        """The layers that need not come from the log, by kind; `known` is the session's agent by name."""
+        agent = self.agent or known
+        layers = {
+            "harness": self.harness.layers if self.harness else (),
+            "agent": agent.layers if agent else (),
+            "session": own(self.config),
+        }
+        return {kind: found for kind, found in layers.items() if found}
 
 
 class Manifests:
@@ -52,6 +73,7 @@ class Manifests:
         self._base = (Layer(name="runtime", config=base),) if base != Config() else ()
         self._agents = {agent.name: agent for agent in agents}
         self._kept: dict[ManifestKey, Resolved] = {}
+        self._recalled: dict[tuple[str, frozenset[str]], tuple[Stack, tuple[str, ...]]] = {}
 
     def know(self, agent: Agent) -> None:
         """Find this agent's sessions their agent again."""
@@ -85,21 +107,47 @@ class Manifests:
             "turn runs under is kept in the store; take it out, and lend it to the tool that needs it: services=..."
         )
 
-    async def recall(self, state: State, *, drive: bool) -> Stack:
-        """The layers this session was made with, as far as they can be had.
+    async def recall(self, state: State, given: Given, *, drive: bool) -> Stack:
+        """The layers of this session: what is given in place of its own, its agent where that is known, else its log's.
 
         Raises `ConfigError` when it is to be driven and has functions that must be given again.
         """
-        known = self._agents.get(state.agent)
-        if known is not None and not state.harness:
-            return known.layers
-        layers, missing = read_layers(await self._store.get_blob(state.layers)) if state.layers else ((), ())
+        taken = given.taken(self._agents.get(state.agent))
+        try:
+            kept, missing = await self._read(state.layers, frozenset(taken))
+        except (StoreCorrupt, UnknownBlob):
+            if given.agent is None or (state.harness and given.harness is None):
+                raise
+            kept, missing = (), ()
         if missing and drive:
             raise ConfigError(
                 f"session {state.session_id} was made with {', '.join(missing)}, which only your program can give "
-                f"back: pass its agent to runtime.open(id, agent), or to Runtime(agents=[...]) as {state.agent!r}"
+                f"back: pass its {_lacking(state, taken)}"
             )
-        return layers
+        parts = {kind: tuple(it for it in kept if it.name.partition(" ")[0] == kind) for kind in KINDS}
+        return tuple(layer for kind in KINDS for layer in taken.get(kind, parts[kind]))
+
+    async def _read(self, digest: str, without: frozenset[str]) -> tuple[Stack, tuple[str, ...]]:
+        """Layers that a session was made with, and what is missing from them; the same objects each time."""
+        if not digest:
+            return (), ()
+        if (found := self._recalled.get((digest, without))) is None:
+            found = read_layers(await self._store.get_blob(digest), without)
+            self._recalled[digest, without] = found
+            if len(self._recalled) > KEPT:
+                del self._recalled[next(iter(self._recalled))]
+        return found
+
+
+def _lacking(state: State, taken: Mapping[str, Stack]) -> str:
+    """What of a session's own has functions that nobody gave: told to the program."""
+    ways = {
+        "agent": f"agent to runtime.open(id, agent), or to Runtime(agents=[...]) as {state.agent!r}",
+        "harness": f"harness {state.harness!r} to runtime.open(id, harness=...)",
+        "session": "config to runtime.open(id, config=...)",
+    }
+    has = {"agent": state.agent, "harness": state.harness, "session": True}
+    return "; its ".join(how for kind, how in ways.items() if kind not in taken and has[kind])
 
 
 def stack(harness: Harness | None, agent: Agent | None, config: Config | None) -> Stack:

@@ -116,6 +116,8 @@ class Runner:
         """The turn at rest. Raises what broke it when the log or configuration did, `UnknownTurn` for a stranger."""
         if self._last is not None and self._last.turn_id == turn_id:
             return self._last
+        if self._resting:
+            await self.catch_up()
         if not self.drives:
             await self.journal.refresh()
         elif not self.busy and not self.journal.ours and not self._retiring:
@@ -145,6 +147,16 @@ class Runner:
             self.start()
             return await self._wait(turn_id)
         return standing
+
+    async def catch_up(self) -> None:
+        """Take in what another process recorded while nothing was done here, such as an answer, and go on with it."""
+        if not self.drives or self._retiring or (self.busy and not self._resting):
+            return
+        await self.journal.refresh()
+        state = self.journal.state
+        waits = self._resting and state.turn is not None and resting(state, state.turn.id).status == "waiting"
+        if state.due() is not None and not waits:
+            self.start()
 
     async def _until_ours(self, turn_id: str) -> None:
         """While another process works on this turn, follow its log; take over when that process is gone."""

@@ -28,7 +28,7 @@ from holdfast.history import History
 from holdfast.hook import check_outside
 from holdfast.ids import check_id, new_id
 from holdfast.journal import FIRST, UNCLAIMED, Journal
-from holdfast.manifests import Manifests, Stack, own, stack
+from holdfast.manifests import Given, Manifests, Stack, stack
 from holdfast.outcome import TurnStatus
 from holdfast.privacy.redact import Redactor, check_secret, passwords_in
 from holdfast.registry import Registry
@@ -193,29 +193,30 @@ class Runtime:
     ) -> Session:
         """A session that exists. Whatever its log says is owed goes on at once, unless another process is at it.
 
-        Without `agent` and `harness`, the session's own are used: an agent of that name that this runtime knows, else
-        what the log holds of them (everything but functions). Without `drive` inputs and answers are recorded, and
-        whoever drives the session goes on with them; with `read_only` nothing is written. `on_drift` as the runtime has
-        it, for this session; a turn that is refused stays owed, and awaiting or resuming it raises `ManifestDrifted`.
-        Raises `UnknownSession`, and `ConfigError` when the agent has functions that must be given again.
+        What is given of `agent`, `harness` and `config` takes the place of the session's own; of the rest, an agent of
+        its name that this runtime knows is used, and what the log holds (everything but functions). Without `drive`
+        inputs and answers are recorded, for whoever drives it; with `read_only` nothing is written. `on_drift` is the
+        runtime's, for this session. Raises `UnknownSession`, and `ConfigError` when functions must be given again.
         """
         self._upkeep.check_open()
         async with self._opening.setdefault(session_id, asyncio.Lock()):
             runner = self._runners.get(session_id)
-            if runner is not None and runner.journal.broken is None:
+            if runner is not None and not read_only and runner.journal.broken is None:
                 if runner.drift is not None:
                     runner.drift.always(on_drift)
+                if drive:
+                    await runner.catch_up()
                 return Session(runner)
-            given = stack(harness, agent, None) if agent or harness else None
+            given = Given(harness=harness, agent=agent, config=config)
             drive = drive and not read_only
             name = READER if read_only else self._writer.name
             writer = Writer(name=name, lease=self._writer.lease if drive else 0.0)
-            return await self._load(session_id, (given, own(config)), services, writer, on_drift, drive=drive)
+            return await self._load(session_id, given, services, writer, on_drift, drive=drive)
 
     async def _load(
         self,
         session_id: str,
-        layers: tuple[Stack | None, Stack],
+        given: Given,
         services: Services | None,
         writer: Writer,
         on_drift: OnDrift | None,
@@ -228,10 +229,9 @@ class Runtime:
             raise UnknownSession(
                 f"this store has no session {session_id}; `holdfast sessions` lists those it has"
             )
-        given, own = layers  # those given instead of the session's own, and those on top
-        given = (*(given or await self._manifests.recall(state, drive=drive)), *own)
+        layers = await self._manifests.recall(state, given, drive=drive)
         journal = Journal(self.store, self.clock.now, state, epoch=UNCLAIMED, writer=writer, history=history)
-        session = Session(self._seat(journal, given, services, drive=drive, on_drift=on_drift))
+        session = Session(self._seat(journal, layers, services, drive=drive, on_drift=on_drift))
         if drive:
             await journal.keep_state()
             # another process is at work on it, or it is refused: it can be followed here

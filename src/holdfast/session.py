@@ -9,7 +9,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any, TypeVar, overload
 
-from holdfast.accounts import Accounts, exact
+from holdfast.accounts import Accounts, check_by, exact
 from holdfast.asking import Scope
 from holdfast.drift import OnDrift, may_resume
 from holdfast.errors import ConfigError
@@ -327,6 +327,7 @@ class Session:
         on their account, in its present window, and so for everybody. Raises `UnknownBudget`, `UsageError`.
         """
         self._runner.check_open()
+        check_by(by)
         more, budget = exact(amount), named(name, await self._runner.manifest())
         if budget.shared:
             (found,) = [it for it in await self.budgets() if it.name == name]

@@ -11,6 +11,7 @@ twin is a `runtime.wait(...)` away: `runtime.wait(session.inner.files.read("/not
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from concurrent.futures import Future
@@ -23,7 +24,7 @@ from holdfast.accounts import Accounts
 from holdfast.agent import Agent, Harness
 from holdfast.control import TurnSnapshot
 from holdfast.drift import OnDrift
-from holdfast.errors import RuntimeClosed, UsageError
+from holdfast.errors import RuntimeClosed, StoreClosed, UsageError
 from holdfast.events import AskOpened, Event
 from holdfast.facts.asks import Grant
 from holdfast.facts.deliveries import Owed
@@ -51,13 +52,19 @@ class Runtime:
     def wait(self, job: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine on the runtime's loop and return its result.
 
-        Raises `RuntimeClosed` outside the `with` block, `UsageError` when called on that loop, which would wait for
-        itself: write an `async def` tool with the asynchronous session instead.
+        Raises `RuntimeClosed` outside the `with` block, `StoreClosed` in a fork of the process that entered it, where
+        that loop does not run, `UsageError` when called on that loop, which would wait for itself: write an `async def`
+        tool with the asynchronous session instead.
         """
-        if self._loop is None or threading.current_thread() is self._thread:
+        if self._loop is None or self._process != os.getpid() or threading.current_thread() is self._thread:
             job.close()
             if self._loop is None:
-                raise RuntimeClosed
+                raise RuntimeClosed("the runtime is closed; open it with `with sync.Runtime(...)`")
+            if self._process != os.getpid():
+                raise StoreClosed(
+                    f"the runtime was opened by process {self._process} and this is its fork {os.getpid()}; a runtime "
+                    "does not survive fork(): open one here"
+                )
             raise UsageError("a blocking call on the runtime's own loop would wait for itself; await instead")
         return asyncio.run_coroutine_threadsafe(job, self._loop).result()
 
@@ -66,6 +73,7 @@ class Runtime:
         self._thread = threading.Thread(
             target=asyncio.run, args=(self._serve(started),), name="holdfast", daemon=True
         )
+        self._process = os.getpid()
         self._thread.start()
         self._loop = started.result()
         try:
@@ -87,7 +95,7 @@ class Runtime:
         await self._stop.wait()
 
     def _end(self) -> None:
-        if self._loop is not None:
+        if self._loop is not None and self._process == os.getpid():
             self._loop.call_soon_threadsafe(self._stop.set)
             self._loop = None
             self._thread.join()
@@ -146,6 +154,9 @@ class Session:
         self._wait = owner.wait
         self.inner = inner
         self.id = inner.id
+
+    def __repr__(self) -> str:
+        return repr(self.inner)
 
     @property
     def turn(self) -> Turn | None:
@@ -297,6 +308,9 @@ class Turn:
         self.inner = inner
         self.id = inner.id
 
+    def __repr__(self) -> str:
+        return repr(self.inner)
+
     def result(self) -> TurnResult:
         """Wait for the turn to come to rest."""
 
@@ -374,5 +388,5 @@ def _each(wait: Callable[[Coroutine[Any, Any, Any]], Any], items: AsyncIterator[
         while (item := wait(following())) is not None:
             yield item
     finally:
-        with suppress(RuntimeClosed):
+        with suppress(RuntimeClosed, StoreClosed):
             wait(items.aclose())  # type: ignore[attr-defined]

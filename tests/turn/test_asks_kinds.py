@@ -342,6 +342,8 @@ async def test_bad_input_about_asks_says_what_to_do() -> None:
         naive = VirtualClock().now().replace(tzinfo=None)
         with pytest.raises(UsageError, match="time zone"):
             await session.approve(ask.ask_id, by="ann", scope="tool", until=naive)
+        with pytest.raises(UsageError, match="is no time"):
+            await session.approve(ask.ask_id, by="ann", scope="tool", until="tomorrow")  # type: ignore[arg-type]
         with pytest.raises(UsageError, match="scope="):
             await session.approve(ask.ask_id, by="ann", until=VirtualClock().now())
         for scope in ("all", {}, {"cents": ""}, {"cents": "re:("}):

@@ -115,10 +115,8 @@ async def test_which_model_is_next_survives_a_crash() -> None:
         events = await session.events()
     rest = await cut_off(events, first(events, "reason.failed"))
     again = Sim.always("I am back, and nobody asks me.")
-    async with Runtime(
-        rest, agents=[Agent(model=[again, two], name="pair")], clock=VirtualClock()
-    ) as runtime:
-        opened = await runtime.open(session.id)
+    async with Runtime(rest, clock=VirtualClock()) as runtime:
+        opened = await runtime.open(session.id, Agent(model=[again, two], name="pair"))
         assert opened.state.turn is not None
         result = await opened._runner.result(opened.state.turn.id)
         assert result.text == "Here."

@@ -61,6 +61,7 @@ def _loaded(modules: Sequence[str], files: Iterable[Path]) -> list[Agent]:
 
 async def missing_here(runtime: Runtime, state: State, agents: Iterable[Agent] = ()) -> tuple[str, ...]:
     """What the session was made with that only its program can give back, unless its agent was given."""
-    if not state.layers or (not state.harness and any(agent.name == state.agent for agent in agents)):
+    if not state.layers:
         return ()
-    return read_layers(await runtime.store.get_blob(state.layers))[1]
+    given = ("agent",) if any(agent.name == state.agent for agent in agents) else ()
+    return read_layers(await runtime.store.get_blob(state.layers), given)[1]

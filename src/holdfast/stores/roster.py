@@ -21,6 +21,8 @@ _listings = msgspec.json.Decoder(Listing)
 def row_of(listing: Listing) -> Row:
     """The listing as a row. Raises `UsageError` for text that a row cannot hold."""
     for what, text in (("the name", listing.name), ("by", listing.by), ("the reason", listing.reason)):
+        if not isinstance(text, str):
+            raise UsageError(f"{what} of a listing is {text!r}; it must be text")
         try:
             size = len(text.encode())
         except UnicodeEncodeError:

@@ -63,6 +63,8 @@ def as_text(arguments: Any) -> str:
 def check_said(said: Said) -> None:
     """Raise `InputRejected` or `UsageError` for what no log can hold, or what makes no sense about any ask."""
     check_text(by=said.by, reason=said.reason, key=said.key, error=said.error)
+    if said.until is not None and not isinstance(said.until, datetime):
+        raise UsageError(f"until={said.until!r} is no time; give a datetime with a time zone")
     if said.until is not None and said.until.tzinfo is None:
         raise UsageError(f"until={said.until.isoformat()} has no time zone")
     if said.scope == "call":

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from holdfast import Rule, Taint, Tool, tool
+from holdfast import FILES, Rule, Taint, Tool, tool
 from holdfast.charter import charter_of
 from holdfast.errors import ConfigError
 from holdfast.rulebook import RuleBook
@@ -241,6 +241,58 @@ def test_what_stands_between_quotes_before_an_at_is_no_address_when_it_is_data()
 )
 def test_a_denied_path_is_denied_however_it_is_written(given: dict[str, Any]) -> None:
     assert said([deny("*", destinations=("/etc/*",)), allow("fetch")], "fetch", **given) == "deny no"
+
+
+@tool(needs=(FILES,))
+async def look(path: str = "/") -> str:
+    """Look at a file of the session."""
+    return path
+
+
+LOOKING = {**TOOLS, "look": look}
+WRITTEN = (
+    "keys/a",
+    "./keys/a",
+    "/keys/a",
+    "/workspace/keys/a",
+    "//workspace/./keys//a",
+    "/srv/work/keys/a",
+    "keys",
+    "keys/",
+)
+
+
+@pytest.mark.parametrize(
+    "wanted", ["/workspace/keys/*", "/keys/*", "/srv/work/keys/*", "re:/workspace/keys/.*", "*"], ids=str
+)
+@pytest.mark.parametrize("path", WRITTEN, ids=str)
+def test_a_file_of_the_session_is_the_same_one_however_it_is_written(path: str, wanted: str) -> None:
+    arguments = json.dumps({"path": path})
+    denying = book(deny("*", destinations=(wanted,)), tools=LOOKING)
+    assert denying.decide("tool", "look", arguments, "/srv/work") is not None
+    others = book(allow("look", destinations=(wanted,)), deny("*"), tools=LOOKING)
+    ruled = others.decide("tool", "look", arguments, "/srv/work")
+    assert ruled is not None
+    assert ruled.decision == "allow"
+
+
+@pytest.mark.parametrize(
+    "path", ["workspace/keys/a", "/keysa", "/srv/keys/a", "/workspace/workspace/keys", "/"], ids=str
+)
+def test_another_file_of_the_session_is_not_taken_for_it(path: str) -> None:
+    rules = [deny("*", destinations=("/workspace/keys/*", "/srv/work/keys/*"))]
+    assert book(*rules, tools=LOOKING).decide("tool", "look", json.dumps({"path": path}), "/srv/work") is None
+
+
+def test_a_path_without_its_slash_is_told_how_paths_are_written() -> None:
+    with pytest.raises(ConfigError, match=r"rule 'yes' .* A path begins with a /, as in /src/\*"):
+        book(allow(destinations=("src/*",)))
+
+
+def test_other_tools_have_no_workspace() -> None:
+    rules = book(deny("*", destinations=("/workspace/keys/*",)), tools=LOOKING)
+    assert rules.decide("tool", "send", json.dumps({"path": "/keys/a"}), "/srv/work") is None
+    assert rules.decide("tool", "send", json.dumps({"path": "/workspace/keys/a"}), "/srv/work") is not None
 
 
 @pytest.mark.parametrize(

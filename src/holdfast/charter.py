@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 
 from msgspec import Struct
 
@@ -11,6 +11,7 @@ from holdfast.matching.patterns import read_pattern
 from holdfast.policy import ActionKind, Policy
 from holdfast.rulebook import RuleBook, check_rules, trusted, unknown_argument
 from holdfast.rules import Condition, Entry, Rule, Taint, entries_of, read_condition
+from holdfast.services import FILES
 from holdfast.tool import Label, Tool
 
 Policies = tuple[Policy, ...]
@@ -90,9 +91,10 @@ def _labels(taint: Taint, tools: Mapping[str, Tool]) -> dict[str, tuple[Label, .
     return found
 
 
-def book_of(rules: Rules) -> RuleBook:
-    """These rules, as far as they can be checked without knowing what they are about. Raises `ConfigError`."""
-    return RuleBook(_entries(rules))
+def book_of(rules: Rules, mounted: Container[str] = ()) -> RuleBook:
+    """These rules, as far as they can be checked without knowing what they are about. `mounted` are the names of the
+    tools that work on the session's files. Raises `ConfigError`."""
+    return RuleBook(_entries(rules), mounted)
 
 
 def _entries(rules: Rules) -> list[Entry]:
@@ -105,7 +107,7 @@ def _entries(rules: Rules) -> list[Entry]:
 
 def _book(rules: Rules, tools: Mapping[str, Tool], models: Iterable[str]) -> RuleBook:
     entries = _entries(rules)
-    book = RuleBook(entries)
+    book = RuleBook(entries, {name for name, it in tools.items() if FILES in it.needs})
     known: dict[ActionKind, tuple[str, ...]] = {"tool": tuple(tools), "model": tuple(models), "turn": ("",)}
     if wrong := _wrong_argument(entries, tools) or check_rules(entries, book, known):
         raise ConfigError(wrong)

@@ -7,13 +7,13 @@ conditions that stand for one text: most of a thousand rules are never looked at
 from __future__ import annotations
 
 from bisect import insort
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from typing import Any
 
 import msgspec
 from msgspec import Struct
 
-from holdfast.matching.destinations import Destination, TooMany, destinations_in, leaves
+from holdfast.matching.destinations import Destination, TooMany, destinations_in, in_workspace, leaves
 from holdfast.matching.patterns import Alternatives, Pattern, TooLong
 from holdfast.network import NetworkAccess, Url, permits, read_url
 from holdfast.policy import ActionKind
@@ -48,22 +48,27 @@ _SEVERITY: dict[RuleDecision, int] = {"allow": 0, "ask": 1, "deny": 2}
 class RuleBook:
     """The rules of a manifest. `decide` is pure and takes time linear in the arguments."""
 
-    def __init__(self, entries: Iterable[Entry]) -> None:
+    def __init__(self, entries: Iterable[Entry], mounted: Container[str] = ()) -> None:
+        self.mounted = mounted
+        """The names of the tools that work on the session's files, whose paths have several spellings."""
         self._entries = sorted(entries, key=lambda entry: entry.precedence)
         self._tables: dict[tuple[ActionKind, str], Table | None] = {}
         self.kinds = frozenset(entry.rule.kind for entry in self._entries)
         """What kinds of action any rule is about."""
         self.size = len(self._entries)
 
-    def decide(self, kind: ActionKind, name: str, arguments: str = "") -> Ruled | None:
-        """What the rules say; None where none matches. `arguments` is JSON text."""
+    def decide(self, kind: ActionKind, name: str, arguments: str = "", root: str = "") -> Ruled | None:
+        """What the rules say; None where none matches. `arguments` is JSON text, `root` the host's directory that the
+        session's files are in, if any."""
         if kind not in self.kinds:
             return None
         key = (kind, name)
         if key not in self._tables:
             self._keep(key)
         table = self._tables[key]
-        return table.decide(arguments) if table is not None else None
+        if table is None:
+            return None
+        return table.decide(arguments, root if kind == "tool" and name in self.mounted else None)
 
     def _keep(self, key: tuple[ActionKind, str]) -> None:
         if len(self._tables) >= KEPT:
@@ -151,15 +156,19 @@ class Table:
                 return
         self._scan.append(place)
 
-    def decide(self, text: str) -> Ruled | None:
-        """What these entries say of arguments: the strictest of what they say of each destination."""
+    def decide(self, text: str, root: str | None = None) -> Ruled | None:
+        """What these entries say of arguments: the strictest of what they say of each destination. With a `root`, if an
+        empty one, paths are those of the session's files."""
         if not self._reads:
             return _said(self._entries[0])
         try:
             facts = Facts(text)
             if not self._directed:
                 return self._about(None, facts)
-            said = [self._about(to, facts) for to in destinations_in(facts.value) or (None,)]
+            places = destinations_in(facts.value)
+            if root is not None:
+                places = tuple(in_workspace(to, root) for to in places)
+            said = [self._about(to, facts) for to in places or (None,)]
         except (TooMany, RecursionError, msgspec.DecodeError):
             return _UNREADABLE
         return max(said, key=lambda it: -1 if it is None else _SEVERITY[it.decision])
@@ -212,7 +221,7 @@ def _patterns_of(entry: Entry) -> Iterator[tuple[tuple[str, str], Pattern]]:
 
 
 def _to_try(to: Destination | None, kind: str) -> tuple[str, ...]:
-    return (to.text,) if to is not None and to.kind == kind else ()
+    return to.spellings if to is not None and to.kind == kind else ()
 
 
 def _place_of(to: Condition | None) -> str | None:
@@ -237,7 +246,8 @@ def _host_in(prefix: str) -> str:
 
 def _names_of(to: Destination) -> Iterator[str]:
     if to.kind != "host":
-        yield f"{to.kind} {to.text}"
+        for text in to.spellings:
+            yield f"{to.kind} {text}"
         if to.kind == "mail":
             yield f"mail {to.text[to.text.rfind('@') :]}"
         return
@@ -263,7 +273,9 @@ def reaches(wanted: Condition, to: Destination, allow: bool) -> bool:
     if wanted.about in ("mail", "path"):
         if to.kind != wanted.about:
             return False
-        return _fits(wanted.pattern, [to.text], allow) if to.known and wanted.pattern else not allow
+        if not to.known or wanted.pattern is None:
+            return not allow
+        return any(_fits(wanted.pattern, [text], allow) for text in to.spellings)
     if to.kind != "host":
         return False
     if to.url is None:

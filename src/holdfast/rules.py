@@ -175,7 +175,14 @@ def read_condition(text: str) -> Condition:
         return Condition(clean, "path", read_pattern(clean))
     if "@" in text and "://" not in text:
         return _mail(text)
-    check_rule(text)
+    try:
+        check_rule(text)
+    except ConfigError as error:
+        if "://" in text:
+            raise
+        raise ConfigError(
+            f"{error} A path begins with a /, as in /src/*, which is about src/a.py too."
+        ) from None
     if "://" in text:
         return Condition(text, "url")
     below = text.startswith("*.")

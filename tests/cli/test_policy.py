@@ -70,6 +70,20 @@ def test_what_rules_would_have_said_is_shown_beside_what_was_decided(cli: Cli, t
     assert cli.lines("events") == before
 
 
+def test_a_file_is_found_by_a_rule_however_its_path_is_written(cli: Cli, tmp_path: Path) -> None:
+    async def read() -> None:
+        model = Sim.storyboard(calls(("read_file", {"path": "keys/a"})), say("Done."))
+        async with Runtime(cli.db) as runtime:
+            session = await runtime.session(Agent(model=model, capabilities=["files"]))
+            await session.run("Go.")
+
+    asyncio.run(read())
+    rules = tmp_path / "rules.json"
+    rules.write_text(json.dumps([{"id": "no", "decision": "deny", "destinations": ["/workspace/keys/*"]}]))
+    result = cli("policy", "test", str(rules))
+    assert (result.exit_code, "deny  !" in result.stdout.splitlines()[1]) == (1, True)
+
+
 def test_the_same_rules_agree_with_the_session_that_ran_under_them(cli: Cli, tmp_path: Path) -> None:
     rules = tmp_path / "rules.json"
     rules.write_text(

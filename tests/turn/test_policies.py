@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from holdfast import (
+    FILES,
     Action,
     Agent,
     Allow,
@@ -17,6 +18,7 @@ from holdfast import (
     Config,
     Defer,
     Deny,
+    DiskFiles,
     Event,
     Interrupt,
     MemoryStore,
@@ -51,6 +53,20 @@ RUN: list[str] = []
 @pytest.fixture(autouse=True)
 def _nothing_ran() -> None:
     RUN.clear()
+
+
+async def test_a_rule_about_a_file_holds_however_its_path_is_written(tmp_path: Path) -> None:
+    (tmp_path / "keys").mkdir()
+    (tmp_path / "keys/a").write_text("secret")
+    paths = ("keys/a", "/keys/a", "/workspace/keys/a", f"{tmp_path.resolve()}/keys/a")
+    model = Sim.storyboard(calls(*[("read_file", {"path": path}) for path in paths]), say("done"))
+    rule = Rule(id="keys", decision="deny", destinations=("/workspace/keys/*",))
+    agent = Agent(model=model, capabilities=["files"], config=Config(rules=(rule,)))
+    for files in (DiskFiles(tmp_path), DiskFiles(tmp_path, writable=True)):
+        async with Runtime(services={FILES: files}) as runtime:
+            session = await runtime.session(agent)
+            await session.run("go")
+            assert [it.status for it in results(await session.events())] == ["denied"] * len(paths)
 
 
 @tool(effect="idempotent")

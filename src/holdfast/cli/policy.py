@@ -10,7 +10,7 @@ import click
 import msgspec
 from msgspec import Struct
 
-from holdfast import Event, UnknownSession
+from holdfast import CapabilityRef, Event, Registry, UnknownSession
 from holdfast.charter import book_of
 from holdfast.cli.agentfile import read_agent
 from holdfast.cli.place import Place, db_option, find, log_of, reading
@@ -70,7 +70,8 @@ def test(rules: Path, session: str, as_json: bool, db: Place) -> None:
     or the session cannot be read.
     """
     given = read_agent(rules).layers[0].config.rules if rules.suffix == ".md" else read_rules(rules).rules
-    book = book_of(given)
+    files = Registry().capability(CapabilityRef(name="files"))
+    book = book_of(given, {tool.name for tool in files.tools})
     trials = try_out(asyncio.run(_events(db, session)), book)
     if as_json:
         for trial in trials:

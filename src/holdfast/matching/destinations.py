@@ -29,6 +29,8 @@ MAX_DESTINATIONS = 64
 MAX_MENTIONS = 1_024
 """Of any destinations, each as often as it is there."""
 MAX_DEPTH = 64
+MOUNT = "/workspace"
+"""Where the files of a session are, for the tools that work on them."""
 _LOCAL = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.!#$%&'*+-/=?^_`{|}~")
 _SCHEME = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789+.-")
 _ENDS = frozenset(" \t\r\n\v\f\"'<>`|^{}\x00")
@@ -64,6 +66,15 @@ class Destination(Struct, frozen=True):
     url: Url | None = None
     known: bool = True
     """False for something that cannot be read."""
+    rooted: bool = True
+    """Whether a path was written from the root."""
+    also: tuple[str, ...] = ()
+    """What else the same path is called."""
+
+    @property
+    def spellings(self) -> tuple[str, ...]:
+        """All that it is called."""
+        return (self.text, *self.also)
 
 
 class TooMany(Exception):
@@ -72,11 +83,12 @@ class TooMany(Exception):
 
 def destinations_in(arguments: Any) -> tuple[Destination, ...]:
     """Where these arguments (decoded JSON) point to, each once. Raises `TooMany`."""
-    found: dict[tuple[str, str], Destination] = {}
+    found: dict[tuple[str, str, bool], Destination] = {}
     mentions = 0
     for key, text in leaves(arguments):
         for destination in _in_text(key.rpartition(".")[2].lower(), text):
-            found.setdefault((destination.kind, str(destination.url or destination.text)), destination)
+            text_of = str(destination.url or destination.text)
+            found.setdefault((destination.kind, text_of, destination.rooted), destination)
             mentions += 1
             if len(found) > MAX_DESTINATIONS or mentions > MAX_MENTIONS:
                 raise TooMany
@@ -121,7 +133,7 @@ def _in_text(name: str, text: str) -> Iterator[Destination]:
         if not end and not text.lstrip().lower().startswith("mailto:"):
             yield _host_of("https://" + _host_named(text))
     elif _is_path(text, pathed):
-        yield Destination("path", clean_path(text))
+        yield Destination("path", clean_path(text), rooted=text.lstrip()[:1] in ("/", "\\"))
 
 
 def _is_path(text: str, named: bool) -> bool:
@@ -202,3 +214,20 @@ def clean_path(text: str) -> str:
     """The path without dot segments, from the root; a backslash counts as a slash."""
     path = posixpath.normpath("/" + text.strip().replace("\\", "/"))
     return "/" + path.lstrip("/")
+
+
+def in_workspace(to: Destination, root: str = "") -> Destination:
+    """A path as a tool on the session's files takes it: `a`, `/a` and `/workspace/a` are one file, and so is `a` below
+    `root`, the host's directory, where there is one. A directory is meant together with what is in it."""
+    if to.kind != "path":
+        return to
+    inner = to.text
+    for base in (MOUNT, root):
+        if to.rooted and base and f"{inner}/".startswith(f"{base}/"):
+            inner = inner[len(base) :] or "/"
+            break
+    below = inner if inner != "/" else ""
+    named = [MOUNT + below, *([root + below] if root else [])]
+    if not f"{inner}/".startswith(f"{MOUNT}/"):
+        named.append(inner)
+    return Destination("path", named[0], also=(*named[1:], *[f"{name.rstrip('/')}/" for name in named]))

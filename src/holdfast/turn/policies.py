@@ -9,7 +9,6 @@ change of capabilities, the summary of a transcript) and records what was decide
 
 from __future__ import annotations
 
-import asyncio
 import types
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from functools import partial
@@ -25,7 +24,8 @@ from holdfast.hook import Allow, Decision, Defer, Deny, Interrupt, Modify
 from holdfast.journal import Journal
 from holdfast.manifest import Manifest
 from holdfast.policy import MAX_DEFER, MAX_DEFERRALS, Action, ActionKind
-from holdfast.turn.call import Ready, prepare, result_of, said, stopped_from_outside
+from holdfast.services import FILES
+from holdfast.turn.call import Ready, is_ours, prepare, result_of, said
 
 Unanswered = tuple[str, str]
 """Why nobody decided: a code, and words."""
@@ -74,7 +74,7 @@ async def judge(action: Action, journal: Journal, manifest: Manifest, ready: Rea
             if ruling.refusal is not None or ruling.outcome is not None:
                 return ruling
     if manifest.charter.book is not None:
-        _rules(ruling, manifest)
+        _rules(ruling, journal, manifest)
     if ruling.refusal is None and manifest.charter.tainting and action.kind == "tool":
         _taint(ruling, journal, manifest)
     return ruling
@@ -241,10 +241,14 @@ def _unsupported(ruling: Ruling) -> PolicyDecided | None:
     return None
 
 
-def _rules(ruling: Ruling, manifest: Manifest) -> None:
+def _rules(ruling: Ruling, journal: Journal, manifest: Manifest) -> None:
     """What the rules say of the action as it is now."""
     book, action = manifest.charter.book, ruling.action
-    said = book.decide(action.kind, action.name, action.arguments) if book is not None else None
+    assert book is not None, "there are rules"
+    root = ""
+    if action.name in book.mounted and FILES in journal.scope:
+        root = str(getattr(journal.scope[FILES], "root", ""))
+    said = book.decide(action.kind, action.name, action.arguments, root)
     if said is None or said.decision == "allow":
         return
     fact = ruling.decided("rules", said.decision, said.code, said.reason)
@@ -293,8 +297,8 @@ async def answered(
         return None if decision is None else _checked(decision)
     except TimeoutError:
         return "timeout", f"no answer within {seconds:g} s"
-    except (Exception, asyncio.CancelledError, SystemExit) as error:
-        if isinstance(error, asyncio.CancelledError) and stopped_from_outside():
+    except BaseException as error:
+        if is_ours(error):
             raise
         return "failed", said(error)
 

@@ -90,6 +90,11 @@ class DiskFiles:
         self._lock = threading.Lock()
 
     @property
+    def root(self) -> str:
+        """The real directory."""
+        return self._root
+
+    @property
     def writable_root(self) -> str:
         """The real directory that may be written to through this; empty when none may."""
         return self._root if self._writable else ""

@@ -83,6 +83,10 @@ def throw(error: BaseException) -> Callable[[], object]:
     return raise_it
 
 
+class Panic(BaseException):
+    """What extension modules raise: no `Exception`."""
+
+
 class Unspeakable(Exception):
     def __str__(self) -> str:
         raise RuntimeError("no words")
@@ -91,12 +95,18 @@ class Unspeakable(Exception):
 RAISED = {
     "exception": (ValueError("no such order"), "Error: fail failed: ValueError: no such order."),
     "tool error": (ToolError("we are closed"), "Error: we are closed"),
+    "tool error without words": (ToolError(), "Error: the tool did not say why it failed"),
     "file error": (WorkspaceError("not-found", "no /a.txt"), "Error (not-found): no /a.txt"),
     "timeout of its own": (TimeoutError("upstream"), "Error: fail failed: TimeoutError: upstream."),
     "exit": (SystemExit(2), "Error: fail failed: SystemExit: 2."),
     "cancelled": (asyncio.CancelledError("it"), "Error: fail failed: CancelledError: it."),
     "stop": (StopIteration(), "Error: fail failed: RuntimeError: coroutine raised StopIteration."),
     "group": (ExceptionGroup("a", [KeyError()]), "Error: fail failed: ExceptionGroup: a (1 sub-exception)."),
+    "panic": (Panic("index 9"), "Error: fail failed: Panic: index 9."),
+    "group of those": (
+        BaseExceptionGroup("b", [Panic()]),
+        "Error: fail failed: BaseExceptionGroup: b (1 sub-exception).",
+    ),
     "no words": (Unspeakable(), "Error: fail failed: Unspeakable, whose message cannot be read."),
     "surrogate of an author": (ToolError("bad \ud800 text"), "Error: bad ? text"),
     "surrogate": (ValueError("bad \udfff text"), "Error: fail failed: ValueError: bad ? text."),
@@ -359,7 +369,9 @@ async def test_a_plain_function_runs_in_a_thread() -> None:
 
 
 @pytest.mark.parametrize(
-    "error", [ValueError("no"), SystemExit(1), StopIteration()], ids=["exception", "exit", "stop"]
+    "error",
+    [ValueError("no"), SystemExit(1), Panic(), StopIteration()],
+    ids=["exception", "exit", "panic", "stop"],
 )
 async def test_a_plain_function_that_raises_is_a_result(error: BaseException) -> None:
     @tool(timeout=30)

@@ -88,12 +88,13 @@ async def test_what_it_leaves_open_waits_for_others() -> None:
     [
         (RuntimeError("no network"), "RuntimeError: no network"),
         (SystemExit(3), "SystemExit: 3"),
+        (BaseExceptionGroup("b", [SystemExit(3)]), "BaseExceptionGroup: b"),
         (60.0, "no answer within 30 s"),
         ("yes", "'yes' is no answer"),
         (Modify(arguments='{"cents":"x"}'), "cannot be taken"),
         (Modify(result="5"), "is no answer"),
     ],
-    ids=["raises", "ends the program", "too slow", "nonsense", "unfit", "a result"],
+    ids=["raises", "ends the program", "panics", "too slow", "nonsense", "unfit", "a result"],
 )
 @pytest.mark.parametrize("on_failure", ["open", "deny"])
 async def test_one_that_fails_leaves_the_ask_open_or_denies(

@@ -211,6 +211,7 @@ FAILURES = {
     "hangs": (hang, "no answer within 5 s"),
     "cancels itself": (asyncio.CancelledError(), "CancelledError"),
     "ends the program": (SystemExit(3), "SystemExit: 3"),
+    "panics": (BaseExceptionGroup("b", [SystemExit(3)]), "BaseExceptionGroup: b (1 sub-exception)"),
     "answers nonsense": (True, "TypeError: True is not a decision"),
     "answers no": (False, "TypeError: False is not a decision"),
     "answers what no log can hold": (Deny("\ud800"), "UnicodeEncodeError"),
@@ -314,6 +315,7 @@ async def test_hooks_are_told_what_belongs_to_their_point() -> None:
     assert told["before_turn"].message is not None
     assert told["before_turn"].message.content == (Text(text="go"),)
     assert (told["before_tool"].tool, told["before_tool"].arguments) == ("note", '{"text":"a"}')
+    assert (told["after_tool"].tool, told["after_tool"].arguments) == ("note", '{"text":"a"}')
     assert told["after_tool"].result == results(events)[0]
     assert told["after_turn"].message is not None
     assert told["after_turn"].message.text == "done"

@@ -36,6 +36,7 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "blank": (" \n\t", "the input is empty"),
     "no parts": ((), "at least one part"),
     "empty parts": ((Text(text=""), Text(text=" ")), "the input is empty"),
+    "an image of nothing": ((Image(),), "neither a URL nor bytes"),
     "a call": ((ToolCall(id="a", name="x", arguments="{}"),), "only text, images and documents"),
     "thinking": ((Text(text="a"), Thinking(text="b")), "only text, images and documents"),
     "a surrogate": ("a \ud800 b", "lone surrogate"),

@@ -255,6 +255,12 @@ def message(*parts: Any) -> Message:
 BUGS: dict[str, tuple[Callable[[], Any], str, str]] = {
     "a bug": (raising(KeyError("choices")), "unsupported", "raised KeyError: 'choices'"),
     "an assertion": (raising(AssertionError("no")), "unsupported", "raised AssertionError: no"),
+    "what is no Exception": (raising(SystemExit(3)), "unsupported", "raised SystemExit: 3"),
+    "several of those": (
+        raising(BaseExceptionGroup("b", [SystemExit()])),
+        "unsupported",
+        "raised BaseExceptionGroup: b",
+    ),
     "its own timeout": (raising(TimeoutError("slow")), "unsupported", "raised TimeoutError: slow"),
     "what cannot be written": (raising(ValueError("\ud800")), "unsupported", "raised ValueError: ?"),
     "an error that cannot be written": (raising(DriverError("quota", "\ud800")), "quota", "?"),

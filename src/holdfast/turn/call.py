@@ -93,6 +93,14 @@ def stopped_from_outside() -> bool:
     return task is not None and task.cancelling() > 0
 
 
+def is_ours(error: BaseException) -> bool:
+    """Whether what the work of others raised is meant for us: to stop, or to end. All else is a failure of that work,
+    also what is no `Exception`, such as a panic of an extension module."""
+    if isinstance(error, asyncio.CancelledError):
+        return stopped_from_outside()
+    return isinstance(error, KeyboardInterrupt | GeneratorExit)
+
+
 def result_of(call: ToolCall, text: str, status: CallStatus) -> ToolResult:
     """A result in words."""
     return ToolResult(
@@ -118,8 +126,8 @@ async def dispatch(
         return result_of(call, f"Error: {error}", "error")
     except WorkspaceError as error:
         return result_of(call, f"Error ({error.code}): {error}", "error")
-    except (Exception, asyncio.CancelledError, SystemExit) as error:
-        if isinstance(error, asyncio.CancelledError) and stopped_from_outside():
+    except BaseException as error:
+        if is_ours(error):
             raise
         return result_of(call, f"Error: {call.name} failed: {said(error)}.", "error")
     return shown_as(call, value)
@@ -146,8 +154,8 @@ async def reconciled(ready: Ready, journal: Journal, seconds: float) -> ToolResu
         value = await journal.stragglers.run(
             f"reconcile of tool {ready.call.name}", ready.call.id, asking, seconds
         )
-    except (Exception, asyncio.CancelledError, SystemExit) as error:
-        if isinstance(error, asyncio.CancelledError) and stopped_from_outside():
+    except BaseException as error:
+        if is_ours(error):
             raise
         why = f"no answer within {seconds:g} s" if isinstance(error, OutOfTime) else said(error)
         return result_of(ready.call, f"{CUT_OFF} (Asking what became of it failed: {why})", "in_doubt")

@@ -19,7 +19,7 @@ from holdfast.journal import Journal
 from holdfast.manifest import Manifest
 from holdfast.turn.admit import admit, names_of
 from holdfast.turn.bell import Bell
-from holdfast.turn.call import said, stopped_from_outside
+from holdfast.turn.call import is_ours, said
 from holdfast.turn.passing import answer_past
 from holdfast.turn.saying import Said, answer_fact
 
@@ -142,7 +142,7 @@ async def _decision(approver: Approver, ask: AskOpened, journal: Journal) -> obj
         return await journal.stragglers.run(f"approver {approver.name}", ask.ask_id, work, approver.timeout)
     except TimeoutError:
         return _Failure(f"no answer within {approver.timeout:g} s")
-    except (Exception, asyncio.CancelledError, SystemExit) as error:
-        if isinstance(error, asyncio.CancelledError) and stopped_from_outside():
+    except BaseException as error:
+        if is_ours(error):
             raise
         return _Failure(said(error))

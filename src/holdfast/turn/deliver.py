@@ -6,7 +6,6 @@ outcome is looked up where the sink can; where it cannot, it is in doubt, stays 
 
 from __future__ import annotations
 
-import asyncio
 from datetime import datetime, timedelta
 from functools import partial
 
@@ -18,7 +17,7 @@ from holdfast.history import outcome_of
 from holdfast.journal import Journal
 from holdfast.manifest import Manifest
 from holdfast.sink import SINKS, Delivery, Findable, NotDelivered, Registered
-from holdfast.turn.call import said, stopped_from_outside
+from holdfast.turn.call import is_ours, said
 from holdfast.turn.policies import action_of, permitted
 
 ATTEMPTS = 5
@@ -26,7 +25,7 @@ ATTEMPTS = 5
 FIRST_WAIT = 2.0
 """Seconds before the second attempt; four times as long before each further one."""
 
-CUT_OFF = "it was cut off, and the sink cannot say whether it arrived; find out, it is not sent again"
+UNKNOWN = "the sink cannot say whether it arrived; find out, it is not sent again"
 
 
 def deliverable(journal: Journal) -> list[Owed]:
@@ -77,22 +76,24 @@ async def _attempt(delivery: Delivery, owed: Owed, registered: Registered, journ
         return _settled(owed, "delivered", receipt=str(receipt or "")[:1_000])
     except NotDelivered as error:
         return _failed(owed, str(error), journal, final=error.final)
-    except (Exception, asyncio.CancelledError, SystemExit) as error:
-        if isinstance(error, asyncio.CancelledError) and stopped_from_outside():
+    except BaseException as error:
+        if is_ours(error):
             raise
-        found = await _proof(owed, registered, journal)
+        found = await _proof(owed, registered, journal, why=said(error))
         return found or _failed(owed, said(error), journal, final=False)
 
 
-async def _proof(owed: Owed, registered: Registered, journal: Journal) -> SinkDelivered | None:
+async def _proof(
+    owed: Owed, registered: Registered, journal: Journal, why: str = "it was cut off"
+) -> SinkDelivered | None:
     """What became of an attempt that was cut off; None when it certainly did not arrive."""
     if not isinstance(registered.sink, Findable):
-        return _settled(owed, "in_doubt", reason=CUT_OFF)
+        return _settled(owed, "in_doubt", reason=f"{why}; {UNKNOWN}")
     look_up = partial(registered.sink.look_up, owed.key)
     try:
         receipt = await journal.stragglers.run(f"sink {owed.sink}", owed.turn_id, look_up, registered.timeout)
-    except (Exception, asyncio.CancelledError, SystemExit) as error:
-        if isinstance(error, asyncio.CancelledError) and stopped_from_outside():
+    except BaseException as error:
+        if is_ours(error):
             raise
         return _settled(owed, "in_doubt", reason=f"looking for it failed: {said(error)}")
     return None if receipt is None else _settled(owed, "delivered", receipt=str(receipt)[:1_000])

@@ -98,6 +98,7 @@ async def after_tool(result: ToolResult, ready: Ready, journal: Journal, manifes
         turn_id=journal.context.turn_id,
         tool=call.name,
         call_id=call.id,
+        arguments=ready.text,
         result=result,
     )
     for who, decision in await ask_hooks(event, journal, manifest):

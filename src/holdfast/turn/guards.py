@@ -30,7 +30,7 @@ from holdfast.messages import (
     ToolResult,
     user_message,
 )
-from holdfast.turn.call import stopped_from_outside
+from holdfast.turn.call import is_ours
 
 T = TypeVar("T")
 
@@ -167,8 +167,8 @@ async def _ask(
             raise TypeError
     except TimeoutError:
         return Verdict(guard, "guard.timeout", "", failed)
-    except (Exception, asyncio.CancelledError, SystemExit) as error:
-        if isinstance(error, asyncio.CancelledError) and stopped_from_outside():
+    except BaseException as error:
+        if is_ours(error):
             raise
         return Verdict(guard, "guard.failed", type(error).__name__, failed)
     action = "block" if guard.action == "redact" and found.clean is None else guard.action

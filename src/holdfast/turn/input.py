@@ -48,6 +48,9 @@ def input_message(content: Content) -> Message:
         raise InputRejected("an input holds at least one part, and only text, images and documents")
     if not any(not isinstance(part, Text) or part.text.strip() for part in message.content):
         raise InputRejected("the input is empty; send some text, an image or a document")
+    shown = [part for part in message.content if isinstance(part, Image | Document)]
+    if any(not part.url and part.blob is None for part in shown):
+        raise InputRejected("an image or document has neither a URL nor bytes; see session.attach")
     if len(body) > MAX_INPUT_BYTES:
         raise InputRejected(
             f"the input is {len(body):,} bytes; the limit is {MAX_INPUT_BYTES:,}. Send large content as files or "

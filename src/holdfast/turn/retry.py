@@ -15,7 +15,7 @@ from holdfast.journal import Journal
 from holdfast.manifest import Manifest, Route
 from holdfast.state import TurnState
 from holdfast.stragglers import OutOfTime
-from holdfast.turn.call import plain, said, stopped_from_outside
+from holdfast.turn.call import is_ours, plain, said
 
 FIRST_WAIT = 1.0
 """Seconds before the first retry; doubled for each further one, give or take a quarter."""
@@ -39,13 +39,15 @@ async def ask_driver(request: Request, emit: Emit, journal: Journal, route: Rout
 
 
 async def _ask(driver: Driver, request: Request, emit: Emit) -> Reply:
-    """The driver's reply. A `CancelledError` of its own making is a failure like any other."""
+    """The driver's reply. What it raises that is no `Exception` is a failure like any other."""
     try:
         return await driver.reply(request, emit)
-    except asyncio.CancelledError as error:
-        if stopped_from_outside():
+    except BaseException as error:
+        if isinstance(error, Exception) or is_ours(error):
             raise
-        raise DriverError("connection", f"the driver gave up by itself: {said(error)}") from error
+        if isinstance(error, asyncio.CancelledError):
+            raise DriverError("connection", f"the driver gave up by itself: {said(error)}") from error
+        raise DriverError("unsupported", f"the driver raised {said(error)}") from error
 
 
 def failed(error: Exception, turn: TurnState, manifest: Manifest, now: datetime) -> ReasonFailed:

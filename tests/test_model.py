@@ -23,6 +23,7 @@ from holdfast import (
     UnknownModel,
     Usage,
     UsageError,
+    tool,
     user_message,
 )
 from holdfast.catalogue import ModelInfo, Prices
@@ -218,6 +219,29 @@ async def test_a_wrong_name_or_a_missing_key_is_said_at_once(monkeypatch: pytest
     with pytest.raises(ConfigError, match="OPENAI_API_KEY"):
         await Model("openai/gpt-5.4").complete("go")
     assert repr(Model("openai/gpt-5.4")) == "Model('openai/gpt-5.4')"
+
+
+async def test_a_tool_is_given_by_its_spec_and_a_shape_by_its_schema() -> None:
+    @tool(effect="pure")
+    async def look() -> str:
+        """Look."""
+        return "here"
+
+    sim = Sim.always("ok")
+    asked: Any = Model(sim)
+    for wrong in (look, len):
+        with pytest.raises(UsageError, match="is no ToolSpec; of a tool give its `spec`"):
+            await asked.complete("go", tools=[wrong])
+    with pytest.raises(UsageError, match="not an OutputSpec; session"):
+        await asked.complete("go", output=Usage)
+    await asked.complete("go", tools=[look.spec])
+    assert [it.name for it in sim.requests[-1].tools] == ["look"]
+
+
+@pytest.mark.parametrize("model", [None, 7, ["openai/gpt-5.4"], object()])
+def test_what_is_neither_a_name_nor_a_driver_is_no_model(model: Any) -> None:
+    with pytest.raises(UnknownModel, match=r'a model is "vendor/name" or a driver object, not '):
+        Model(model)
 
 
 async def test_requests_stream_so_that_a_long_answer_is_not_taken_for_silence() -> None:

@@ -161,6 +161,14 @@ def test_a_capability_is_made_from_its_configuration_each_time_it_is_asked_for()
     assert names.capability(CapabilityRef(name="made")).instructions == "{}"
 
 
+def test_a_factory_that_makes_no_capability_is_an_error_of_the_configuration() -> None:
+    def forgetful(config: object) -> Any:
+        del config
+
+    with pytest.raises(ConfigError, match="the factory of capability 'kit' made None, not a Capability"):
+        Registry(capabilities={"kit": forgetful}).capability(CapabilityRef(name="kit"))
+
+
 def test_a_capability_given_as_an_object_takes_no_configuration() -> None:
     names = Registry(capabilities={"thing": THING})
     assert names.capability(CapabilityRef(name="thing")) is THING

@@ -208,6 +208,10 @@ def test_an_unknown_model_is_named_with_the_layer_that_asked_for_it() -> None:
         manifest(Config(model="gpt"))
     with pytest.raises(UnknownModel, match=r"no layer names a model; set one, such as Agent"):
         resolve([Layer(name="agent a", config=Config())], names=Registry())
+    wrongs: tuple[Any, ...] = (7, ["sim/a", None], object())
+    for wrong in wrongs:
+        with pytest.raises(UnknownModel, match=r'^a model is "vendor/name" or a driver object, not '):
+            manifest(Config(model=wrong))
 
 
 def test_every_missing_service_is_told_at_once_with_who_needs_it_and_where_to_lend_it() -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from holdfast.errors import MissingService
+from holdfast.errors import MissingService, UsageError
 from holdfast.events import Fact, FileDeleted
 from holdfast.services import FILES, Key, Later, Scope
 
@@ -71,3 +71,8 @@ def test_a_later_service_is_made_once_when_it_is_first_asked_for() -> None:
     assert scope.for_call("call_a", [])[NOTES].call_id == "call_a"
     assert scope[NOTES] is scope[NOTES]
     assert len(made) == 1
+
+
+def test_a_service_under_no_key_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"not under 'files': services=\{FILES"):
+        Scope({"files": Notes()})  # type: ignore[dict-item]

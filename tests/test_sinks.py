@@ -362,7 +362,9 @@ async def test_a_webhook_is_taken_at_its_word(runtime: Runtime, status: int, out
     runtime.sink("hook", hook)
     session = await runtime.session(AGENT)
     await session.run("one")
-    assert (await settled(session))[-1].status == outcome
+    last = (await settled(session))[-1]
+    assert last.status == outcome
+    assert (str(status) in last.reason) == (status != 200)
     assert len(seen) == 1
     assert seen[0].headers["idempotency-key"].startswith("hook:turn_")
     assert "canary" not in repr(hook) + repr(await session.events())
@@ -371,6 +373,25 @@ async def test_a_webhook_is_taken_at_its_word(runtime: Runtime, status: int, out
 def test_a_webhook_keeps_its_credentials_secret_and_not_the_words_that_everybody_uses() -> None:
     headers = {"X-Api-Key": "canary-9f8e7d", "content-type": "application/json", "User-Agent": "refund desk"}
     assert WebhookSink("https://example.com/x", headers=headers).secrets == ("canary-9f8e7d",)
+
+
+@pytest.mark.parametrize(
+    ("header", "bare"),
+    [
+        ({"Authorization": "Bearer canary-9f8e7d"}, "canary-9f8e7d"),
+        ({"proxy-authorization": "Basic bWlhOmNhbmFyeS05Zjg="}, "bWlhOmNhbmFyeS05Zjg="),
+        ({"authorization": "basic bWlhOmNhbmFyeS05Zjg="}, "canary-9f8"),
+        ({"authorization": "Basic canary-9f8"}, "canary-9f8"),
+    ],
+)
+async def test_the_credential_of_a_webhook_is_kept_secret_without_its_scheme_too(
+    header: dict[str, str], bare: str
+) -> None:
+    async with Runtime() as runtime:
+        runtime.sink("hook", WebhookSink("https://example.com/x", headers=header), agents=["nobody"])
+        session = await runtime.session(AGENT)
+        assert (await session.run(f"Is it {bare}?")).text == "re: Is it [secret]?"
+        assert bare not in repr(await session.events())
 
 
 async def test_a_webhook_that_never_stops_talking_has_taken_it_all_the_same() -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 from msgspec import Struct
 
+from holdfast.errors import ConfigError
 from holdfast.guard import Guard
 from holdfast.hook import Hook
 from holdfast.policy import Policy
@@ -69,6 +70,13 @@ class Capability(Struct, frozen=True, kw_only=True):
     needs: tuple[Key[Any], ...] = ()
     """Services that the session must lend."""
     compaction: Compaction | None = None
+
+    def __post_init__(self) -> None:
+        for tool in self.tools:
+            if not isinstance(tool, Tool):
+                raise ConfigError(
+                    f"capability {self.name!r}: {tool!r} is not a tool; make one of a function with @tool"
+                )
 
 
 CapabilityFactory = Callable[[Mapping[str, Any]], Capability]

@@ -26,7 +26,7 @@ from holdfast.approver import Approver
 from holdfast.budget import Budget, Rate
 from holdfast.capability import Capability, CapabilityRef, SeedFile
 from holdfast.driver import Driver, Settings
-from holdfast.errors import ConfigError
+from holdfast.errors import ConfigError, UnknownModel
 from holdfast.guard import Guard
 from holdfast.hook import Hook
 from holdfast.network import NetworkAccess, narrow
@@ -133,12 +133,19 @@ class Config(Struct, frozen=True, kw_only=True):
 
 
 def models_in(model: Models | None) -> tuple[ModelRef, ...]:
-    """The models that a layer names, in the order in which they are asked."""
+    """The models that a layer names, in the order in which they are asked. Raises as `check_model`."""
     if model is None:
         return ()
     if isinstance(model, str) or not isinstance(model, Sequence):
-        return (model,)
-    return tuple(model)
+        return (check_model(model),)
+    return tuple(map(check_model, model))
+
+
+def check_model(model: ModelRef) -> ModelRef:
+    """The same. Raises `UnknownModel` for what is neither a name nor a driver."""
+    if isinstance(model, str) or hasattr(model, "reply"):
+        return model
+    raise UnknownModel(f'a model is "vendor/name" or a driver object, not {model!r}')
 
 
 class Layer(Struct, frozen=True, kw_only=True):

@@ -321,6 +321,9 @@ class DriverError(HoldfastError):
 class ToolError(HoldfastError):
     """Raise this in a tool to tell the model, in your own words, what went wrong."""
 
+    def __init__(self, message: str = "") -> None:
+        super().__init__(message or ("the tool did not say why it failed" if type(self) is ToolError else ""))
+
 
 class PaymentRefused(ToolError):
     """A payment was not made: the host's authority, or a budget, does not allow it. An authority raises it, too."""

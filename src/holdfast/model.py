@@ -19,7 +19,7 @@ from typing import Any, Self
 from msgspec import Struct, structs
 
 from holdfast.catalogue import ModelInfo
-from holdfast.config import DEFAULT_LIMITS, Limits, ModelRef, topmost_fields
+from holdfast.config import DEFAULT_LIMITS, Limits, ModelRef, check_model, topmost_fields
 from holdfast.driver import DeltaKind, Driver, Emit, OutputSpec, Reply, Request, Settings, ToolSpec
 from holdfast.errors import DriverError, UsageError
 from holdfast.ids import new_id
@@ -67,7 +67,7 @@ class Model:
     that may pass is tried again as in a turn, but never once a piece was streamed. Connections are kept for the block
     of `async with Model(...) as model`; without a block each call has its own, so that
     `asyncio.run(model.complete(...))` works from blocking code. Drivers of a `registry` that is given are its owner's
-    to close.
+    to close. Raises `UnknownModel` for what is neither: several models are a route, which an agent has.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class Model:
         limits: Limits | None = None,
         registry: Registry | None = None,
     ) -> None:
-        self._model = model
+        self._model = check_model(model)
         self._settings: Settings = settings or Settings()
         self._limits: Limits = topmost_fields(DEFAULT_LIMITS, limits)
         self._registry = registry or Registry()
@@ -144,6 +144,7 @@ class Model:
         output: OutputSpec | None,
         emit: Emit | None = None,
     ) -> Completion:
+        _check(tools, output)
         messages, blobs = await once(content)
         request = Request(
             model="",
@@ -262,3 +263,15 @@ class Stream:
 
     def _emit(self, kind: DeltaKind, text: str, index: int) -> None:
         self._pieces.put_nowait(Piece(kind=kind, text=text, index=index))
+
+
+def _check(tools: Sequence[object], output: object) -> None:
+    for it in tools:
+        if not isinstance(it, ToolSpec):
+            raise UsageError(
+                f"{it!r:.80} is no ToolSpec; of a tool give its `spec`, since nobody runs it here"
+            )
+    if output is not None and not isinstance(output, OutputSpec):
+        raise UsageError(
+            f"output is {output!r:.80}, not an OutputSpec; session.run(..., output=...) takes a type"
+        )

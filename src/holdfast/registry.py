@@ -114,7 +114,10 @@ class Registry:
             )
         made: CapabilityFactory | Capability = load(entry) if isinstance(entry, str) else entry
         if not isinstance(made, Capability):
-            return made(ref.config)
+            found: object = made(ref.config)
+            if not isinstance(found, Capability):
+                raise ConfigError(f"the factory of capability {ref.name!r} made {found!r}, not a Capability")
+            return found
         if ref.config:
             raise ConfigError(
                 f"capability {ref.name!r} takes no configuration; it was given {sorted(ref.config)}"

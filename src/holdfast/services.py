@@ -14,7 +14,7 @@ from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 from msgspec import Struct
 
-from holdfast.errors import MissingService, PaymentRefused
+from holdfast.errors import MissingService, PaymentRefused, UsageError
 from holdfast.events import Fact
 
 T = TypeVar("T")
@@ -68,6 +68,12 @@ class Scope:
         self._values: dict[Any, Any] = values if values is not None else {}
         self._call_id = call_id
         self._outbox = outbox
+        if outbox is None and not all(isinstance(key, Key) for key in self._values):
+            strange = next(key for key in self._values if not isinstance(key, Key))
+            raise UsageError(
+                f"a service is lent under its key, not under {strange!r}: services={{FILES: ...}} for the files, or a "
+                "Key(...) of your own"
+            )
 
     def __getitem__(self, key: Key[T]) -> T:
         """The service under this key; raises `MissingService` when the session lends none."""

@@ -123,6 +123,12 @@ def test_a_key_of_any_shape_is_never_quoted() -> None:
         assert "Key/42" not in str(peer.refused(401, {}, json.dumps({"error": said}).encode()))
 
 
+@pytest.mark.parametrize("placeholder", ["any", "none", "k", "ollama"])
+def test_a_word_in_place_of_a_key_leaves_messages_readable(placeholder: str) -> None:
+    words = "many keys, none known to ollama"
+    assert Peer("localhost", placeholder).quote(words) == words
+
+
 @pytest.mark.parametrize(
     "body",
     [

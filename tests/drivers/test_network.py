@@ -507,7 +507,19 @@ def test_a_base_url_with_a_user_or_a_password_is_refused_without_showing_it(
     assert "secret" not in str(caught.value)
 
 
-@pytest.mark.parametrize("address", ["", "example.com/v1", "ftp://example.com", "https://", "http://[::1"])
+@pytest.mark.parametrize(
+    "address",
+    [
+        "",
+        "example.com/v1",
+        "ftp://example.com",
+        "https://",
+        "http://[::1",
+        "http://127.0.0.1:99999",
+        "http://127.0.0.1:0/v1",
+        "http://127.0.0.1:-1",
+    ],
+)
 def test_a_base_url_that_is_none_is_refused(tongue: Tongue, address: str) -> None:
     with pytest.raises(ConfigError, match="base URL"):
         tongue.driver(base_url=address)

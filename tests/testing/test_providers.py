@@ -155,6 +155,23 @@ async def test_a_failure_is_the_official_clients_error_and_our_kind(
     assert (error.kind, error.status in FAILURES[kind], error.retry_after) == (kind, True, 7.0)
 
 
+@both_ways
+@every_protocol
+async def test_content_that_a_provider_refuses_is_refused_as_it_does(
+    protocol: Protocol, stream: bool
+) -> None:
+    error = await failure(protocol, fail("content_policy", "not this"), stream=stream)
+    assert (error.kind, error.retryable) == ("content_policy", False)
+    assert "not this" in str(error)
+
+
+@every_protocol
+async def test_no_character_of_an_answer_is_lost(protocol: Protocol) -> None:
+    said = " a\x00b  c\x07 "
+    async with FakeProvider(protocol, [say(said)]) as fake:
+        assert (await replied(fake, protocol)).message.text == said
+
+
 @every_protocol
 @pytest.mark.parametrize("kind", ["rate_limit", "overloaded", "server_error"])
 async def test_a_failure_in_the_middle_of_a_stream_is_an_error_to_both(protocol: Protocol, kind: Any) -> None:

@@ -28,6 +28,8 @@ def endpoint(base_url: str, path: str) -> httpx2.URL:
         )
     if url.scheme not in {"http", "https"} or not url.host:
         raise ConfigError("the base URL must begin with https:// or http:// and name a host")
+    if url.port is not None and not 0 < url.port < 65_536:
+        raise ConfigError(f"the base URL of {url.host} names port {url.port}; a port is between 1 and 65535")
     old_path, mark, query = url.raw_path.partition(b"?")
     return url.copy_with(raw_path=old_path.rstrip(b"/") + path.encode() + mark + query, fragment=None)
 

@@ -23,6 +23,8 @@ from holdfast.errors import DriverError, DriverErrorKind
 
 QUOTE = 300
 """Characters of a server's words at most."""
+SHORTEST = 8
+"""Characters of a credential; shorter ones cannot be told from ordinary words."""
 
 _BY_CODE: dict[str, DriverErrorKind] = {
     "insufficient_quota": "quota",
@@ -141,14 +143,15 @@ class Complaint(Struct, frozen=True, kw_only=True):
 class Peer:
     """The server at the other end of one request, as errors name it.
 
-    `host` is shown; `secret` is what must never be, however the server echoes it.
+    `host` is shown; `secret` is what must never be, however the server echoes it. A word that stands for a key where
+    none is wanted, such as `any`, is no secret.
     """
 
     __slots__ = ("_secret", "host")
 
     def __init__(self, host: str, secret: str = "") -> None:
         self.host = host
-        self._secret = secret
+        self._secret = secret if len(secret) >= SHORTEST else ""
 
     def quote(self, text: str) -> str:
         """The beginning of `text` on one line, without the credential."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Awaitable, Callable, Mapping
 
 import httpx2
@@ -17,6 +18,24 @@ REFUSED = frozenset({408, 409, 425, 429})
 
 _ORDINARY = frozenset(("accept", "accept-language", "content-type", "user-agent"))
 """Headers whose values are words that others use too."""
+
+
+def _kept_secret(name: str, value: str) -> tuple[str, ...]:
+    """What of this header is a secret: its value, and the credential in it without the name of its scheme."""
+    if name in _ORDINARY:
+        return ()
+    scheme, _, credential = value.partition(" ")
+    if not credential or not name.endswith("authorization"):
+        return (value,)
+    password = _decoded(credential).partition(":")[2] if scheme.lower() == "basic" else ""
+    return tuple(filter(None, (value, credential.strip(), password)))
+
+
+def _decoded(credential: str) -> str:
+    try:
+        return base64.b64decode(credential).decode()
+    except ValueError:
+        return ""
 
 
 class WebhookSink:
@@ -39,7 +58,9 @@ class WebhookSink:
         self._url = endpoint(url, "")
         self._headers = check_headers(headers or {})
         self._http = http
-        self.secrets = tuple(it for name, it in self._headers.items() if name.lower() not in _ORDINARY)
+        self.secrets = tuple(
+            it for name, value in self._headers.items() for it in _kept_secret(name.lower(), value)
+        )
         """What must never be recorded or shown."""
         if look_up is not None:
             self.look_up = look_up

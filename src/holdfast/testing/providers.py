@@ -24,7 +24,7 @@ from holdfast.testing.providers_anthropic import AnthropicVoice
 from holdfast.testing.providers_gemini import GeminiVoice
 from holdfast.testing.providers_openai import ResponsesVoice
 from holdfast.testing.providers_openai_chat import ChatVoice
-from holdfast.testing.providers_said import Told, Voice
+from holdfast.testing.providers_said import Told, Voice, event
 from holdfast.testing.providers_wire import (
     Answering,
     Ending,
@@ -242,6 +242,8 @@ class FakeProvider:
                 return Answering(status=0, headers={}, pieces=[], length=None, then=then, head=False)
             status, said = self._voice.refusal(error)
             headers = {} if error.retry_after is None else {"retry-after": f"{error.retry_after:g}"}
+            if status == 200 and asked.stream:  # the protocol says no in an answer
+                return _sent(wanted, then, status, headers, [event(said)], streaming=True)
             return _sent(wanted, then, status, headers, [msgspec.json.encode(said)], streaming=False)
         if wanted.body is not None:
             pieces = [wanted.body]

@@ -156,8 +156,9 @@ def _event(kind: str, **fields: Any) -> bytes:
 
 def _complaint(error: DriverError, status: int) -> dict[str, Any]:
     kind = _TYPES.get(error.kind) or ("api_error" if status >= 500 else "invalid_request_error")
+    why = " (output blocked by content filtering policy)" if error.kind == "content_policy" else ""
     return {
         "type": "error",
-        "error": {"type": kind, "message": str(error)},
+        "error": {"type": kind, "message": f"{error}{why}"},
         "request_id": "req_fake",
     }

@@ -46,6 +46,8 @@ class GeminiVoice:
     @staticmethod
     def refusal(error: DriverError) -> tuple[int, dict[str, Any]]:
         """The status and the body that say this."""
+        if error.kind == "content_policy" and not error.status:
+            return 200, _blocked(error)
         status = 400 if error.kind == "too_large" and not error.status else status_of(error)
         return status, {"error": _complaint(error, status)}
 
@@ -70,7 +72,7 @@ class GeminiVoice:
 
     def complaint(self, error: DriverError) -> list[bytes]:
         """The failure inside a stream."""
-        return [event({"error": _complaint(error, status_of(error))})]
+        return [event(self.refusal(error)[1])]
 
     def whole(self) -> dict[str, Any]:
         """The answer that is not streamed."""
@@ -130,6 +132,11 @@ class GeminiVoice:
 
 def _text(text: str, thought: bool) -> dict[str, Any]:
     return {"text": text, "thought": True} if thought else {"text": text}
+
+
+def _blocked(error: DriverError) -> dict[str, Any]:
+    """A prompt that was refused is an answer without candidates."""
+    return {"promptFeedback": {"blockReason": "PROHIBITED_CONTENT", "blockReasonMessage": str(error)}}
 
 
 def _complaint(error: DriverError, status: int) -> dict[str, Any]:

@@ -120,7 +120,8 @@ class Voice(Protocol):
 
 def words(text: str) -> list[str]:
     """The text cut before its spaces."""
-    return [word for word in text.replace(" ", "\0 ").split("\0") if word]
+    first, *rest = text.split(" ")
+    return [*filter(None, [first]), *(f" {word}" for word in rest)]
 
 
 def text_of(step: Step) -> str:

@@ -41,7 +41,12 @@ LONGEST = (
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Where several processes share the files (`make test`) the long ones begin first: none is left over at the end."""
+    """Where several processes share the files (`make test`) the long ones begin first: none is left over at the end.
+
+    A test is called the same in every process, or they cannot share them.
+    """
+    if unstable := [item.nodeid for item in items if " at 0x" in item.nodeid]:
+        raise pytest.UsageError(f"give these tests ids without addresses: {unstable[:3]}")
     if hasattr(config, "workerinput"):
         place = {ROOT / name: rank for rank, name in enumerate(LONGEST)}
         items.sort(key=lambda item: place.get(item.path, len(place)))

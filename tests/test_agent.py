@@ -114,7 +114,7 @@ def test_a_function_that_was_not_made_a_tool_is_refused_at_once(it: Any) -> None
         ({"limits": {"max_iterations": 2}}, "limits are Limits"),
         ({"config": {"limits": 2}}, "config is a Config"),
     ],
-    ids=str,
+    ids=["a number", "one tool", "no tools", "one name", "one capability", "limits as a dict", "a dict"],
 )
 @pytest.mark.parametrize("layer", [Agent, Harness])
 def test_what_is_easily_given_in_place_of_what_is_meant_is_named(

@@ -1,5 +1,6 @@
 """A long session opens from its newest snapshot, and what it shows is what its whole log says."""
 
+import asyncio
 import hashlib
 import itertools
 import json
@@ -18,7 +19,7 @@ from holdfast.drivers.sim import Sim, Step, call, say
 from holdfast.errors import StoreLocked
 from holdfast.events import Event
 from holdfast.fold import fold
-from holdfast.history import VERSION, History
+from holdfast.history import VERSION, History, catch_up
 from holdfast.messages import Message
 from holdfast.state import State, encode_state
 from holdfast.store import Snapshot, Store
@@ -225,8 +226,8 @@ async def test_what_became_of_a_call_in_doubt_long_ago_can_still_be_said(store: 
     cut = await cut_off(events, first(events, "tool.started"))
     await store.open()
     await store.append(session.id, await cut.read(session.id), expected=0, epoch=1)
-    for digest in cut._blobs.values():
-        await store.put_blob(digest)
+    for data in source._blobs.values():
+        await store.put_blob(data)
     async with Runtime(store, agents=[payer]) as runtime:
         again = await runtime.open(session.id)
         assert again.turn is not None
@@ -244,6 +245,27 @@ async def test_what_became_of_a_call_in_doubt_long_ago_can_still_be_said(store: 
     async with Runtime(store, agents=[payer]) as runtime:
         last = await runtime.open(session.id)
         assert (await last.messages())[place].text == "it was paid"
+
+
+class Distant(MemoryStore):
+    """A store whose answers are on their way for a moment."""
+
+    async def read(self, session_id: str, *, after: int = 0, limit: int = 1_000) -> list[Event]:
+        found = await super().read(session_id, after=after, limit=limit)
+        await asyncio.sleep(0)
+        return found
+
+
+async def test_several_may_take_in_what_was_written_at_the_same_time() -> None:
+    store = Distant()
+    agent = Agent("You help.", name="helper", model=Sim.always("Hello."))
+    async with Runtime(store) as runtime:
+        session = await runtime.session(agent)
+        await session.run("One.")
+        events = await session.events()
+        state = fold(session.id, events[:2])
+        await asyncio.gather(*[catch_up(state, store) for _ in range(3)])
+        assert encode_state(state) == encode_state(fold(session.id, events))
 
 
 class Counting(MemoryStore):

@@ -47,9 +47,9 @@ _log = logging.getLogger("holdfast.history")
 
 
 async def catch_up(state: State, store: Store) -> None:
-    """Take in what the log has beyond this state."""
-    while page := await store.read(state.session_id, after=state.sequence, limit=PAGE):
-        for event in page:
+    """Take in what the log has beyond this state; several may do so at the same time."""
+    while page := await store.read(state.session_id, after=(known := state.sequence), limit=PAGE):
+        for event in page[state.sequence - known :]:
             _take_in(state, event)
 
 

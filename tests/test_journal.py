@@ -235,6 +235,16 @@ async def test_a_writer_that_was_overtaken_writes_nothing_more_and_says_why(
     assert await titles(store) == ["first", "of the second"]
 
 
+async def test_whoever_drives_a_turn_stops_before_a_session_that_was_lost_is_owned_again(
+    store: Store,
+) -> None:
+    late, _ = await two_writers(store, claims=True)
+    late.driver = asyncio.ensure_future(asyncio.Event().wait())  # type: ignore[assignment]  # a task that never ends
+    await late.own()
+    assert late.driver.cancelled()
+    assert late.state.sequence == len(await store.read(SESSION))
+
+
 async def test_those_who_follow_a_writer_that_was_overtaken_are_told_also_when_they_come_later(
     store: Store,
 ) -> None:
